@@ -209,6 +209,7 @@ func (s *session) concludeReadOnly(ctx context.Context, p *pass) error {
 		return err
 	}
 	s.summary.AsOf = s.summary.Started
+	s.summary.SetSamples([]checkpoint.Sample{s.headers.sample})
 	s.setTargets(ctx, totals)
 	s.summary.SetExamples(&s.found.examples)
 	setAccepted(s.summary, s.job, s.tally)

@@ -219,6 +219,7 @@ func readSummary(read checkpoint.ReadPass, job, command string) *report.Summary 
 	}
 	s.SetAccepted(accepted)
 	s.SetNear(read.Near)
+	s.SetSamples([]checkpoint.Sample{read.Sample})
 	for _, doubt := range read.Doubts {
 		s.Doubt(doubt)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,13 +25,17 @@ func newReportCommand(std streams) *cobra.Command {
 	var o reportOptions
 	cmd := jobCommand(std, "report", "Print the result and the evidence of the last pass",
 		`Print the result of the last pass, or of the pass given by --pass, or of the read-only
-pass given by --read-pass: the stored result of an audit or verify. Report reads only the
-checkpoint and calls no service other than that of the checkpoint. With --ledger it lists
+pass given by --read-pass: the stored result of an audit or verify. With --history, list all
+passes and read-only passes. Report reads only the checkpoint and calls no service other
+than that of the checkpoint. With --ledger it lists
 the slots that could not be moved; with -o json, as one JSON object per line. With --check
 it also verifies the audit log: every line, the chain of hashes, and that the log contains
 every line that the checkpoint has recorded.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
-			if o.readPass > 0 {
+			switch {
+			case o.history:
+				return reportHistory(ctx, c, job)
+			case o.readPass > 0:
 				return reportRead(ctx, c, job, o.readPass)
 			}
 			return reportJob(ctx, c, job, o)
@@ -38,6 +43,7 @@ every line that the checkpoint has recorded.`,
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return o.validate(cmd.Flags()) }
 	cmd.Flags().IntVar(&o.pass, "pass", 0, "number of the pass (default: the last one)")
 	cmd.Flags().IntVar(&o.readPass, "read-pass", 0, "number of a read-only pass")
+	cmd.Flags().BoolVar(&o.history, "history", false, "list all passes and read-only passes")
 	cmd.Flags().BoolVar(&o.check, "check", false, "verify the audit log")
 	cmd.Flags().BoolVar(&o.ledger, "ledger", false, "list the slots in the ledger")
 	return cmd
@@ -48,6 +54,7 @@ type reportOptions struct {
 	pass          int // 0: the last one
 	readPass      int // 0: none
 	check, ledger bool
+	history       bool
 }
 
 func (o reportOptions) validate(flags *pflag.FlagSet) error {
@@ -59,6 +66,8 @@ func (o reportOptions) validate(flags *pflag.FlagSet) error {
 		return usagef("--pass %d: passes are numbered from 1", o.pass)
 	case read && o.readPass < 1:
 		return usagef("--read-pass %d: read-only passes are numbered from 1", o.readPass)
+	case o.history && (read || flags.Changed("pass") || o.check || o.ledger):
+		return usagef("--history cannot be combined with --pass, --read-pass, --check or --ledger")
 	case read && (flags.Changed("pass") || o.check || o.ledger):
 		return usagef("--read-pass cannot be combined with --pass, --check or --ledger: a " +
 			"read-only pass has no ledger and no audit log")
@@ -211,6 +220,15 @@ func checkLogs(
 	return notes, nil
 }
 
+// headerKey returns the key that the header of an exception names. The key of its token may have
+// become known after the entry was stored.
+func headerKey(e checkpoint.LedgerEntry, tokens map[string]string) string {
+	if token, ok := e.Origin.Token(); ok && e.HeaderKey == checkpoint.HeaderUnknown {
+		return cmp.Or(tokens[token], e.HeaderKey)
+	}
+	return e.HeaderKey
+}
+
 // printLedger lists the exceptions of a pass, each with the accept rule that
 // covers it.
 func (c *jobFlags) printLedger(
@@ -230,7 +248,7 @@ func (c *jobFlags) printLedger(
 			return &storageError{what: "read the ledger", err: err}
 		}
 		for _, e := range chunk.Entries {
-			e.Accepted = accepts(e)
+			e.Accepted, e.HeaderKey = accepts(e), headerKey(e, record.TokenKeys)
 			if c.output == "json" {
 				if err := encoder.Encode(e); err != nil {
 					return err

@@ -149,6 +149,7 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 		return err
 	}
 	s.summary.SetHeaders(record.Headers)
+	s.summary.SetSamples(samplesOf(record))
 	setAccepted(s.summary, s.job, s.tally)
 	for _, doubt := range record.Doubts {
 		s.summary.Doubt(doubt)

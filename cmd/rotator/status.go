@@ -136,8 +136,15 @@ func recorded(
 		Ended:               record.Ended,
 		DestinationKey:      record.Destination.ARN,
 		DestinationMaterial: record.Destination.Material,
-		KMS:                 report.KMS{Requests: record.Requests, Throttled: record.Throttled},
 	}
+	s.KMS = report.KMS{
+		Requests:  record.Requests,
+		Throttled: record.Throttled,
+		Header:    record.Header,
+		Shared:    record.Shared,
+	}
+	s.SetSamples(samplesOf(record))
+	s.KMS.Checked = s.Sample.Checked
 	if record.Status == checkpoint.Finished {
 		s.Status = report.Complete
 	}
@@ -163,6 +170,14 @@ func recorded(
 	}
 	s.Conclude()
 	return s, nil
+}
+
+// samplesOf returns the samples of the runs of a pass.
+func samplesOf(record checkpoint.Pass) (samples []checkpoint.Sample) {
+	for _, run := range record.Samples {
+		samples = append(samples, run.Sample)
+	}
+	return samples
 }
 
 // addExamples adds examples of exceptions from the ledger to the summary.

@@ -26,11 +26,23 @@ type LedgerEntry struct {
 	// represents all its slots. Entries of earlier versions have neither.
 	Origin Origin `json:"origin,omitempty"`
 	Unread bool   `json:"unread,omitempty"`
+	// HeaderKey is the key that the header of the ciphertext names: its ARN, HeaderUnknown
+	// or HeaderNone. It is empty if no ciphertext was read, and in entries of earlier
+	// versions.
+	HeaderKey string `json:"header_key,omitempty"`
 	// Accepted is the number of the accept rule that covers the entry, from 1. It
 	// is set when the ledger is printed and never stored, because rules may
 	// change.
 	Accepted int `json:"accepted,omitempty"`
 }
+
+// The values of LedgerEntry.HeaderKey that are no ARN.
+const (
+	// HeaderUnknown: there is, or may be, a header, and the key of its token is unknown.
+	HeaderUnknown = "unknown"
+	// HeaderNone: there is no header of a ciphertext under a symmetric key.
+	HeaderNone = "none"
+)
 
 // LedgerChunk is a part of the entries of one partition. Adjust is the change of the
 // counts of the partition by retries.

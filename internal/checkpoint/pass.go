@@ -43,9 +43,16 @@ type Pass struct {
 	Started     time.Time    `json:"started"`
 	Ended       time.Time    `json:"ended,omitzero"`
 	// Requests and Throttled count the ReEncrypt requests of the runs that ended normally. They do
-	// not include the requests of killed runs.
+	// not include the requests of killed runs. Header and Shared count the slots of these runs that
+	// were decided by their header, or by the response for another slot. Records of earlier
+	// versions have neither.
 	Requests  int64 `json:"requests"`
 	Throttled int64 `json:"throttled"`
+	Header    int64 `json:"header,omitempty"`
+	Shared    int64 `json:"shared,omitempty"`
+	// Samples describe the samples of the runs that ended normally and counted slots by headers.
+	// They are kept apart, because each run draws its own sample.
+	Samples []RunSample `json:"samples,omitempty"`
 	// Logs are the audit logs of the runs, one for each run.
 	Logs []AuditLog `json:"audit_logs,omitempty"`
 	// Runs are the ids of the runs that were added last. They prevent that a run is
@@ -73,6 +80,12 @@ type HeaderRun struct {
 	Wrong string `json:"wrong,omitempty"`
 }
 
+// RunSample is the sample of one run.
+type RunSample struct {
+	Run string `json:"run"`
+	Sample
+}
+
 // Identity returns a digest of the id, the job fingerprint and the destination
 // key of the pass. It is empty for a pass without an id.
 func (p Pass) Identity() string {
@@ -96,6 +109,8 @@ type AuditLog struct {
 type RunEnd struct {
 	ID                  string
 	Requests, Throttled int64
+	Header, Shared      int64
+	Sample              Sample
 	Log                 AuditLog
 	// Broken are the audit logs that lack lines that the checkpoint has recorded.
 	Broken []AuditLog
@@ -120,8 +135,8 @@ const (
 	maxDoubts = 16
 )
 
-// maxHeaderRuns is the maximum number of entries in Pass.Headers. An entry is never
-// dropped to make room for another one.
+// maxHeaderRuns is the maximum number of entries in Pass.Headers and Pass.Samples together. An
+// entry is never dropped to make room for another one.
 const maxHeaderRuns = 200
 
 // BeginHeaders records that a run will count slots by headers. It must be stored
@@ -131,7 +146,7 @@ func (p *Pass) BeginHeaders(run string) bool {
 	if slices.ContainsFunc(p.Headers, func(h HeaderRun) bool { return h.Run == run }) {
 		return true
 	}
-	if len(p.Headers) >= maxHeaderRuns {
+	if len(p.Headers)+len(p.Samples) >= maxHeaderRuns {
 		return false
 	}
 	p.Headers = append(p.Headers, HeaderRun{Run: run})
@@ -167,6 +182,11 @@ func (p *Pass) AddRun(end RunEnd) {
 	p.Early = p.Early || end.Early
 	p.Requests += end.Requests
 	p.Throttled += end.Throttled
+	p.Header += end.Header
+	p.Shared += end.Shared
+	if end.Sample.Population > 0 {
+		p.Samples = append(p.Samples, RunSample{Run: end.ID, Sample: end.Sample})
+	}
 	p.addLogs(end)
 }
 
@@ -335,6 +355,16 @@ func (p *Passes) Last(ctx context.Context) (Pass, error) {
 		return Pass{}, &CorruptError{ID: p.passID(h.Pass), Detail: "it is missing"}
 	}
 	return pass, err
+}
+
+// LastNumber returns the number of the pass that began last, or 0 if there is none.
+func (p *Passes) LastNumber(ctx context.Context) (int, error) {
+	var h head
+	_, err := p.fetch(ctx, p.headID(), "head", &h)
+	if errors.Is(err, ErrNotFound) {
+		err = nil
+	}
+	return h.Pass, err
 }
 
 // Pass returns the pass with a number. The error is ErrNotFound if there is none.

@@ -28,6 +28,7 @@ type Summary struct {
 	Slots     Slots    `json:"slots"`
 	Items     Items    `json:"items"`
 	KMS       KMS      `json:"kms"`
+	Sample    Sample   `json:"sample"`
 	Keys      []Key    `json:"keys"`
 	Reasons   []Reason `json:"reasons"`
 	Targets   []Target `json:"targets"`
@@ -106,6 +107,27 @@ type KMS struct {
 	Header  int64 `json:"header"`
 	Checked int64 `json:"checked"`
 	Shared  int64 `json:"shared"`
+}
+
+// Sample describes the random samples of the slots that headers decided: in a pass, those of all
+// runs that ended normally.
+type Sample struct {
+	checkpoint.Sample
+	// Parts are the samples of the runs, if there are several. Each run draws its own sample.
+	Parts []checkpoint.Sample `json:"parts,omitempty"`
+}
+
+// SetSamples sets the samples of the runs of a pass.
+func (s *Summary) SetSamples(samples []checkpoint.Sample) {
+	s.Sample = Sample{}
+	for _, one := range samples {
+		s.Sample.Population += one.Population
+		s.Sample.Checked += one.Checked
+		s.Sample.Disagreed += one.Disagreed
+	}
+	if len(samples) > 1 {
+		s.Sample.Parts = samples
+	}
 }
 
 // Key counts the slots under one key. How is "kms" if KMS identified the key of all these

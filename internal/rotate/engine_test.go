@@ -526,7 +526,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 			t.Errorf("%s was changed", name)
 		}
 	}
-	reasons := map[string]string{}
+	reasons, headers := map[string]string{}, map[string]string{}
 	last, err := b.passes.Last(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -536,7 +536,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range chunk.Entries {
-			reasons[e.Ref] = e.Reason
+			reasons[e.Ref], headers[e.Ref] = e.Reason, e.HeaderKey
 		}
 	}
 	wantReasons := map[string]string{
@@ -549,6 +549,17 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	}
 	if !maps.Equal(reasons, wantReasons) {
 		t.Errorf("ledger: %v\nwant:   %v", reasons, wantReasons)
+	}
+	wantHeaders := map[string]string{
+		"c-foreign": third,
+		"d-context": old,
+		"e-random":  checkpoint.HeaderNone,
+		"f-empty":   "",
+		"g-long":    checkpoint.HeaderNone,
+		"h-type":    "",
+	}
+	if !maps.Equal(headers, wantHeaders) {
+		t.Errorf("keys of headers: %v\nwant:            %v", headers, wantHeaders)
 	}
 }
 

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"sync/atomic"
 
 	"rotator/internal/checkpoint"
@@ -192,10 +193,7 @@ func countIncluded(counts *checkpoint.Counts, included []scan.Matches) {
 // originOf returns what is known about the key of a slot that failed or is in
 // conflict.
 func (r *Rotator) originOf(slot ciphertext.Slot, v reencrypt.Verdict) checkpoint.Origin {
-	blob := slot.Blob
-	if slot.Refused != nil {
-		blob = slot.Held
-	}
+	blob := blobOf(slot)
 	switch {
 	case v.Key != "":
 		return checkpoint.Origin(v.Key)
@@ -215,6 +213,34 @@ func (r *Rotator) originOf(slot ciphertext.Slot, v reencrypt.Verdict) checkpoint
 		return checkpoint.OriginUnknown
 	}
 	return checkpoint.OriginNone
+}
+
+// blobOf returns the ciphertext of a slot, or the part of its value that could be read.
+func blobOf(slot ciphertext.Slot) []byte {
+	if slot.Refused != nil {
+		return slot.Held
+	}
+	return slot.Blob
+}
+
+// headerKeyOf returns checkpoint.LedgerEntry.HeaderKey of a slot. If KMS has named the key of this
+// ciphertext, the header names this key.
+func (r *Rotator) headerKeyOf(slot ciphertext.Slot, v reencrypt.Verdict) string {
+	blob := blobOf(slot)
+	if len(blob) == 0 {
+		return ""
+	}
+	if key := r.decisions.KeyOf(blob); key != "" {
+		return key
+	}
+	_, ok := kmsblob.ReadToken(blob)
+	switch {
+	case ok:
+		return cmp.Or(v.Key, checkpoint.HeaderUnknown)
+	case kmsblob.MayHold(blob):
+		return checkpoint.HeaderUnknown
+	}
+	return checkpoint.HeaderNone
 }
 
 // KeyOfToken returns the ARN of the key that KMS named for a header token in

@@ -201,6 +201,7 @@ func (r *Rotator) settleEntries(
 			if now.Excepted() {
 				e := entry(old.Target, scan.Ref(old.Ref), slots[i], now)
 				e.Attempts, e.Origin, e.Unread = old.Attempts+1, origin, old.Unread && t.unread
+				e.HeaderKey = r.headerKeyOf(slots[i], now)
 				kept = append(kept, e)
 			}
 		}

@@ -640,7 +640,7 @@ func (r *Rotator) tally(
 		countStaleKey(counts, target, t.item.Ref, t.slots[i], v)
 		if v.Excepted() {
 			e := entry(target, t.item.Ref, t.slots[i], v)
-			e.Origin, e.Unread = origin, t.unread
+			e.Origin, e.Unread, e.HeaderKey = origin, t.unread, r.headerKeyOf(t.slots[i], v)
 			exceptions = append(exceptions, e)
 		}
 	}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/printable"
+	"rotator/internal/report"
+)
+
+// history is the result of report --history.
+type history struct {
+	Job     string         `json:"job"`
+	Entries []historyEntry `json:"history"`
+}
+
+// The values of historyEntry.Kind.
+const (
+	kindPass     = "pass"
+	kindReadPass = "read-only pass"
+)
+
+// historyEntry is one pass or one read-only pass. Unreadable is the error if its records cannot
+// be read; Slots, Converged and SourceKeys are then unknown.
+type historyEntry struct {
+	Kind       string             `json:"kind"`
+	Number     int                `json:"number"`
+	Command    string             `json:"command,omitempty"`
+	Status     string             `json:"status,omitempty"`
+	Began      time.Time          `json:"began,omitzero"`
+	Ended      time.Time          `json:"ended,omitzero"`
+	Caller     string             `json:"caller,omitempty"`
+	Account    string             `json:"account,omitempty"`
+	Hosts      []string           `json:"hosts,omitempty"`
+	Version    string             `json:"version,omitempty"`
+	Exact      bool               `json:"exact,omitempty"`
+	Flags      []string           `json:"flags,omitempty"`
+	Slots      report.Slots       `json:"slots"`
+	Sample     report.Sample      `json:"sample"`
+	Converged  bool               `json:"converged"`
+	SourceKeys []report.SourceKey `json:"source_keys,omitempty"`
+	// LastPass is the number of the last pass when a read-only pass began.
+	LastPass   *int   `json:"last_pass,omitempty"`
+	Unreadable string `json:"unreadable,omitempty"`
+}
+
+// reportHistory prints all passes and read-only passes of the job.
+func reportHistory(ctx context.Context, c *jobFlags, job *config.Job) error {
+	store, err := c.openExisting(ctx, job)
+	if err != nil {
+		return err
+	}
+	passes := checkpoint.NewPasses(store, job.Job)
+	h := history{Job: job.Job}
+	if h.Entries, err = c.passHistory(ctx, passes, job); err != nil {
+		return err
+	}
+	reads, err := c.readHistory(ctx, passes, job)
+	if err != nil {
+		return err
+	}
+	h.Entries = append(h.Entries, reads...)
+	slices.SortStableFunc(h.Entries, func(a, b historyEntry) int {
+		return cmp.Or(a.Began.Compare(b.Began), cmp.Compare(a.Number, b.Number))
+	})
+	return c.printHistory(h)
+}
+
+// passHistory returns the passes of the job, from the first to the last.
+func (c *jobFlags) passHistory(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job,
+) (list []historyEntry, err error) {
+	last, err := passes.LastNumber(ctx)
+	if err != nil {
+		return nil, &storageError{what: "read the checkpoint", err: err}
+	}
+	for number := 1; number <= last; number++ {
+		e, err := passEntry(ctx, passes, job, number)
+		switch {
+		case errors.Is(err, checkpoint.ErrNotFound):
+			continue
+		case checkpoint.IsUnreadable(err):
+			e = historyEntry{Unreadable: c.secrets.Text(c.headline(err))}
+		case err != nil:
+			return nil, err
+		}
+		e.Kind, e.Number = kindPass, number
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+func passEntry(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, number int,
+) (historyEntry, error) {
+	record, err := passes.Pass(ctx, number)
+	if errors.Is(err, checkpoint.ErrNotFound) {
+		return historyEntry{}, err
+	}
+	if err != nil {
+		return historyEntry{}, &storageError{what: "read the checkpoint", err: err}
+	}
+	summary, err := recorded(ctx, passes, record, job, "run")
+	if err != nil {
+		return historyEntry{}, err
+	}
+	e := entryOf(summary)
+	for _, log := range record.Logs {
+		if !slices.Contains(e.Hosts, log.Host) {
+			e.Hosts = append(e.Hosts, log.Host)
+		}
+	}
+	e.Version = "" // the runs of a pass can have different versions
+	return e, nil
+}
+
+// readHistory returns the read-only passes of the job, the newest first.
+func (c *jobFlags) readHistory(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job,
+) (list []historyEntry, err error) {
+	for read, err := range passes.ReadPasses(ctx) {
+		if err != nil && (read.Number == 0 || !checkpoint.IsUnreadable(err)) {
+			return nil, &storageError{what: "read the checkpoint", err: err}
+		}
+		var e historyEntry
+		if err != nil {
+			e.Unreadable = c.secrets.Text(c.headline(err))
+		} else {
+			e = readEntry(read, job)
+		}
+		e.Kind, e.Number = kindReadPass, read.Number
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+func readEntry(read checkpoint.ReadPass, job *config.Job) historyEntry {
+	e := entryOf(readSummary(read, job.Job, read.Command))
+	e.Hosts, e.Exact, e.Flags = []string{read.Host}, read.Exact, read.Flags
+	if read.LastPass != nil {
+		e.LastPass = &read.LastPass.Number
+	}
+	return e
+}
+
+func entryOf(s *report.Summary) historyEntry {
+	return historyEntry{
+		Command:    s.Command,
+		Status:     s.Status,
+		Began:      s.AsOf,
+		Ended:      s.Ended,
+		Caller:     s.Caller,
+		Account:    s.Account,
+		Version:    s.Version,
+		Slots:      s.Slots,
+		Sample:     s.Sample,
+		Converged:  s.Converged,
+		SourceKeys: s.SourceKeys,
+	}
+}
+
+func (c *jobFlags) printHistory(h history) error {
+	if c.output == "json" {
+		encoder := json.NewEncoder(c.out)
+		encoder.SetIndent("", "  ")
+		return encoder.Encode(h)
+	}
+	w := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "PASS\tCOMMAND\tBEGAN\tENDED\tSTATUS\tSLOTS\tROTATED\tREMAINING\tEXCEPTIONS\t"+
+		"RESULT\tCALLER")
+	for _, e := range h.Entries {
+		name := fmt.Sprint(e.Number)
+		if e.Kind == kindReadPass {
+			name = fmt.Sprintf("read-only %d", e.Number)
+		}
+		if e.Unreadable != "" {
+			_, _ = printable.Fprintf(w, "%s\t-\t-\t-\tunreadable\t-\t-\t-\t-\t%s\t-\n", name,
+				e.Unreadable)
+			continue
+		}
+		_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", name,
+			e.Command, e.Began.Format(time.RFC3339), timeOrDash(e.Ended), e.Status, e.Slots.Seen,
+			e.Slots.Rotated, e.Slots.Remaining, e.Slots.Exceptions(), e.result(),
+			cmp.Or(e.Caller, e.Account, "-"))
+	}
+	return w.Flush()
+}
+
+func timeOrDash(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Format(time.RFC3339)
+}
+
+// result returns the reasons of the sentences about the source keys.
+func (e historyEntry) result() string {
+	var parts []string
+	for _, k := range e.SourceKeys {
+		part := k.Reason
+		if len(e.SourceKeys) > 1 {
+			part = cmp.Or(k.Given, k.Key) + ": " + k.Reason
+		}
+		parts = append(parts, part)
+	}
+	return cmp.Or(strings.Join(parts, ", "), "-")
+}
