@@ -1,7 +1,7 @@
 // Package fakeaws serves a small AWS from one process, for tests and for the demo: KMS,
-// DynamoDB, S3, and the parts of STS and Service Quotas that are needed to assume a role and
-// to read a quota. All services share one loopback HTTP port. The real SDK clients use it
-// with their default settings.
+// DynamoDB, S3, the event history of CloudTrail with the requests to KMS, and the parts of STS
+// and Service Quotas that are needed to assume a role and to read a quota. All services share
+// one loopback HTTP port. The real SDK clients use it with their default settings.
 //
 // It keeps everything in memory, does not verify signatures and must never hold real data.
 // The cases of package awsspec define its behaviour; each case names the page of the API
@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 
+	"rotator/internal/fakeaws/fakecloudtrail"
 	"rotator/internal/fakeaws/fakedynamodb"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fakes3"
@@ -49,6 +50,7 @@ type Server struct {
 	kms     *fakekms.Service
 	dynamo  *fakedynamodb.Service
 	s3      *fakes3.Service
+	trail   *fakecloudtrail.Service
 	quotas  *quotaService
 
 	http   *http.Server
@@ -73,6 +75,10 @@ func Start(config Config) (*Server, error) {
 		)
 	}
 	tokens := newTokens(config.Account)
+	trail := fakecloudtrail.New(fakecloudtrail.Config{
+		Region:  config.Region,
+		Account: config.Account,
+	})
 	s := &Server{
 		config:   config,
 		endpoint: "http://" + listener.Addr().String(),
@@ -83,12 +89,14 @@ func Start(config Config) (*Server, error) {
 			Account:   config.Account,
 			Principal: tokens.principal,
 			SM2:       config.SM2,
+			Trail:     func(e fakekms.Event) { trail.Record(eventOf(e)) },
 		}),
 		dynamo: fakedynamodb.New(fakedynamodb.Config{
 			Region:  config.Region,
 			Account: config.Account,
 		}),
 		s3:     fakes3.New(fakes3.Config{Region: config.Region, Account: config.Account}),
+		trail:  trail,
 		quotas: &quotaService{known: map[string]Quota{}},
 		served: make(chan error, 1),
 	}
@@ -126,6 +134,31 @@ func (s *Server) DynamoDB() *fakedynamodb.Service { return s.dynamo }
 // S3 returns the fake S3.
 func (s *Server) S3() *fakes3.Service { return s.s3 }
 
+// CloudTrail returns the fake CloudTrail. It has the requests to KMS, also refused ones, but not
+// those that a fault kept from KMS.
+func (s *Server) CloudTrail() *fakecloudtrail.Service { return s.trail }
+
+// eventOf returns the event of a request to KMS.
+func eventOf(e fakekms.Event) fakecloudtrail.Event {
+	return fakecloudtrail.Event{
+		ID:           e.ID,
+		At:           e.At,
+		Source:       "kms.amazonaws.com",
+		Name:         e.Operation,
+		AccessKeyID:  e.AccessKeyID,
+		Principal:    e.Principal,
+		UserAgent:    e.UserAgent,
+		SourceIP:     e.SourceIP,
+		RequestID:    e.RequestID,
+		ReadOnly:     e.ReadOnly(),
+		Code:         e.Code,
+		Message:      e.Message,
+		Resources:    e.Resources,
+		ResourceType: "AWS::KMS::Key",
+		Parameters:   e.Parameters,
+	}
+}
+
 // AWSEnv returns environment variables, in the form "NAME=value", that direct the AWS SDKs
 // and the CLI in a child process to this server. The credentials are invented. Other
 // variables of the child, such as a profile or the endpoint of one service, can take
@@ -161,31 +194,34 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 	dynamo := s.faults.Handler(s.signers.json(s.dynamo))
 	s3 := s.faults.Handler(s.signers.rest(s.s3))
 	quotas := s.faults.Handler(s.signers.json(s.quotas))
+	trail := s.faults.Handler(s.signers.json(s.trail))
 	sts := s.faults.Handler(s.signers.query(&stsService{tokens: t}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-Requestid", newRequestID())
 		w.Header().Set("Date", s.signers.now().UTC().Format(http.TimeFormat))
-		choose(r, kms, dynamo, quotas, sts, s3).ServeHTTP(w, r)
+		choose(r, kms, dynamo, trail, quotas, sts, s3).ServeHTTP(w, r)
 	})
 }
 
 // Operation returns the IAM name of a request of an SDK client, such as "kms:ReEncrypt". The
 // request need not be served by a Server of this package.
 func Operation(r *http.Request) string {
-	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{}, &quotaService{},
-		&stsService{}, &fakes3.Service{}).Operation(r)
+	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{},
+		&fakecloudtrail.Service{}, &quotaService{}, &stsService{}, &fakes3.Service{}).Operation(r)
 }
 
 // choose returns the argument of the service that a request is for. SDK clients that use JSON
 // send a target header; STS requests have a form body. All other requests are for S3 (path
 // style), except the health check of DynamoDB.
-func choose[T any](r *http.Request, kms, dynamo, quotas, sts, s3 T) T {
+func choose[T any](r *http.Request, kms, dynamo, trail, quotas, sts, s3 T) T {
 	target := r.Header.Get("X-Amz-Target")
 	switch {
 	case strings.HasPrefix(target, "TrentService."):
 		return kms
 	case strings.HasPrefix(target, "DynamoDB_20120810."):
 		return dynamo
+	case strings.Contains(target, "CloudTrail_20131101."):
+		return trail
 	case strings.HasPrefix(target, quotaTarget):
 		return quotas
 	case fakedynamodb.IsHealth(r):

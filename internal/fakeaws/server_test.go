@@ -12,8 +12,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/cloudtrail"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/servicequotas"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
@@ -22,6 +24,7 @@ import (
 	"go.uber.org/goleak"
 
 	"rotator/internal/fakeaws"
+	"rotator/internal/fakeaws/awsspec"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
 )
@@ -97,6 +100,121 @@ func TestDispatch(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, server.Faults().Counts()); diff != "" {
 		t.Errorf("counts (-want +got):\n%s", diff)
+	}
+}
+
+// TestCloudTrail runs the cases of the event history, which make requests to KMS.
+func TestCloudTrail(t *testing.T) {
+	_, cfg := start(t)
+	awsspec.CloudTrail(t, cfg, 0)
+}
+
+// TestTrailOfRole: the event of a request with a role has the role as the issuer of the session.
+// A request to a key that its caller must not use is an event without a resource.
+func TestTrailOfRole(t *testing.T) {
+	server, cfg := start(t)
+	arn, err := server.KMS().CreateKey(fakekms.Symmetric)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blob, err := server.KMS().Encrypt(arn, []byte("text"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	assumed := cfg.Copy()
+	assumed.Credentials = aws.NewCredentialsCache(
+		stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), "arn:aws:iam::111122223333:role/app",
+			func(o *stscreds.AssumeRoleOptions) { o.RoleSessionName = "pod-1" }))
+	client := kms.NewFromConfig(assumed)
+	if _, err := client.Decrypt(t.Context(), &kms.DecryptInput{CiphertextBlob: blob}); err != nil {
+		t.Fatal(err)
+	}
+	server.KMS().SetPolicy(func(fakekms.Call) bool { return false })
+	if _, err := client.Decrypt(t.Context(),
+		&kms.DecryptInput{CiphertextBlob: blob}); err == nil {
+		t.Fatal("a denied request succeeded")
+	}
+	out, err := cloudtrail.NewFromConfig(cfg).LookupEvents(t.Context(),
+		&cloudtrail.LookupEventsInput{})
+	if err != nil || len(out.Events) != 2 {
+		t.Fatalf("events: %+v, %v", out, err)
+	}
+	denied, used := *out.Events[0].CloudTrailEvent, *out.Events[1].CloudTrailEvent
+	if !strings.Contains(denied, `"errorCode":"AccessDenied"`) ||
+		strings.Contains(denied, `"resources"`) {
+		t.Errorf("the event of the denied request is %s", denied)
+	}
+	if !strings.Contains(used, `"sessionIssuer":{"accountId":"111122223333",`+
+		`"arn":"arn:aws:iam::111122223333:role/app"`) || !strings.Contains(used, arn) {
+		t.Errorf("the event is %s", used)
+	}
+}
+
+// TestTrailDelayAndRate: an event appears after the delay, and requests above the rate are
+// throttled.
+func TestTrailDelayAndRate(t *testing.T) {
+	server, cfg := start(t)
+	if _, err := kms.NewFromConfig(cfg).CreateKey(t.Context(), &kms.CreateKeyInput{}); err != nil {
+		t.Fatal(err)
+	}
+	client := cloudtrail.NewFromConfig(cfg)
+	events := func() int {
+		t.Helper()
+		out, err := client.LookupEvents(t.Context(), &cloudtrail.LookupEventsInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(out.Events)
+	}
+	server.CloudTrail().SetDelay(15 * time.Minute)
+	if n := events(); n != 0 {
+		t.Errorf("%d events appear before the delay", n)
+	}
+	server.CloudTrail().SetDelay(0)
+	if n := events(); n != 1 {
+		t.Errorf("%d events, want 1", n)
+	}
+	server.CloudTrail().SetRate(2)
+	events()
+	events()
+	_, err := client.LookupEvents(t.Context(), &cloudtrail.LookupEventsInput{})
+	var api smithy.APIError
+	if !errors.As(err, &api) || api.ErrorCode() != "ThrottlingException" {
+		t.Errorf("the third request in a second: %v, want ThrottlingException", err)
+	}
+}
+
+// TestUsageDelay: GetKeyLastUsage reports a use after the delay, and until then the one before.
+func TestUsageDelay(t *testing.T) {
+	server, cfg := start(t)
+	arn, err := server.KMS().CreateKey(fakekms.Symmetric)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := kms.NewFromConfig(cfg)
+	last := func() string {
+		t.Helper()
+		out, err := client.GetKeyLastUsage(t.Context(), &kms.GetKeyLastUsageInput{KeyId: &arn})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out.KeyLastUsage.Operation)
+	}
+	if _, err := client.Encrypt(t.Context(),
+		&kms.EncryptInput{KeyId: &arn, Plaintext: []byte("text")}); err != nil {
+		t.Fatal(err)
+	}
+	server.KMS().SetUsageDelay(time.Hour)
+	if _, err := client.GenerateDataKey(t.Context(),
+		&kms.GenerateDataKeyInput{KeyId: &arn, KeySpec: types.DataKeySpecAes256}); err != nil {
+		t.Fatal(err)
+	}
+	if got := last(); got != "Encrypt" {
+		t.Errorf("before the delay the last use is %q, want Encrypt", got)
+	}
+	server.KMS().SetUsageDelay(0)
+	if got := last(); got != "GenerateDataKey" {
+		t.Errorf("after the delay the last use is %q, want GenerateDataKey", got)
 	}
 }
 

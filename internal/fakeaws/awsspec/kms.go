@@ -42,6 +42,7 @@ func KMSCases(cfg aws.Config) (list []Case) {
 		kmsReEncryptCases(),
 		kmsDryRunCases(),
 		kmsGrantCases(),
+		kmsSignCases(),
 	}
 	if partition(cfg.Region) == "aws-cn" {
 		groups = append(groups, kmsSM2Cases())

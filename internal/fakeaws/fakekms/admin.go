@@ -49,11 +49,13 @@ func (s *Service) createKey(r request, in createKeyInput) (any, error) {
 	switch {
 	case !s.makes(in.KeySpec) || (in.Origin != "" && in.Origin != "AWS_KMS"):
 		return nil, fail("UnsupportedOperationException", "the fake KMS supports "+
-			"SYMMETRIC_DEFAULT, RSA_2048, RSA_3072 and RSA_4096 with origin AWS_KMS, and of "+
-			"SM2 in China Regions")
+			"SYMMETRIC_DEFAULT, RSA_2048, RSA_3072, RSA_4096, ECC_NIST_P256 and ECC_NIST_P384 "+
+			"with origin AWS_KMS, and SM2 in China Regions")
 	case in.KeyUsage == "":
 		return nil, fail("ValidationException", "KeyUsage is required for an asymmetric key")
-	case in.KeyUsage != encryptDecrypt && (in.KeyUsage != signVerify || in.KeySpec == Symmetric):
+	case in.KeyUsage == encryptDecrypt && len(in.KeySpec.algorithms()) == 0,
+		in.KeyUsage == signVerify && in.KeySpec == Symmetric,
+		in.KeyUsage != encryptDecrypt && in.KeyUsage != signVerify:
 		return nil, fail("ValidationException", "key usage %s is not valid for key spec %s",
 			in.KeyUsage, in.KeySpec)
 	}
@@ -79,8 +81,9 @@ type keyMetadata struct {
 	KeyManager               string
 	KeySpec                  KeySpec
 	CustomerMasterKeySpec    KeySpec
-	EncryptionAlgorithms     []algorithm `json:",omitempty"`
-	CurrentKeyMaterialID     string      `json:"CurrentKeyMaterialId,omitempty"`
+	EncryptionAlgorithms     []algorithm        `json:",omitempty"`
+	SigningAlgorithms        []signingAlgorithm `json:",omitempty"`
+	CurrentKeyMaterialID     string             `json:"CurrentKeyMaterialId,omitempty"`
 	MultiRegion              bool
 	MultiRegionConfiguration *multiRegionConfiguration `json:",omitempty"`
 }
@@ -117,6 +120,8 @@ func (s *Service) metadata(k *key) keyMetadata {
 	}
 	if k.usage == encryptDecrypt {
 		m.EncryptionAlgorithms = k.spec.algorithms()
+	} else {
+		m.SigningAlgorithms = k.spec.signingAlgorithms()
 	}
 	if k.spec == Symmetric {
 		m.CurrentKeyMaterialID = k.current().id
@@ -140,7 +145,8 @@ type publicKeyOutput struct {
 	KeySpec               KeySpec
 	CustomerMasterKeySpec KeySpec
 	KeyUsage              string
-	EncryptionAlgorithms  []algorithm `json:",omitempty"`
+	EncryptionAlgorithms  []algorithm        `json:",omitempty"`
+	SigningAlgorithms     []signingAlgorithm `json:",omitempty"`
 }
 
 // getPublicKey is API_GetPublicKey.
@@ -173,6 +179,8 @@ func (s *Service) getPublicKey(r request, in publicKeyInput) (any, error) {
 	}
 	if k.usage == encryptDecrypt {
 		out.EncryptionAlgorithms = k.spec.algorithms()
+	} else {
+		out.SigningAlgorithms = k.spec.signingAlgorithms()
 	}
 	return out, nil
 }

@@ -93,6 +93,7 @@ func (s *Service) source(r request, d side, blob []byte) (*key, error) {
 	}
 	err := s.use(r, m.key, d)
 	if e, ok := err.(*Error); ok && e.Code == "AccessDeniedException" {
+		r.trace.resources = nil
 		return nil, errUnknownKey()
 	}
 	return m.key, err

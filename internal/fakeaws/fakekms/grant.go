@@ -107,7 +107,7 @@ func stands(caller, grantee string) bool {
 func grantOperations() []string {
 	return []string{"CreateGrant", "Decrypt", "DescribeKey", "Encrypt", "GenerateDataKey",
 		"GenerateDataKeyWithoutPlaintext", "GetPublicKey", "ReEncryptFrom", "ReEncryptTo",
-		"RetireGrant"}
+		"RetireGrant", "Sign"}
 }
 
 type createGrantInput struct {
@@ -164,8 +164,10 @@ func (s *Service) createGrant(r request, in createGrantInput) (any, error) {
 }
 
 type listGrantsInput struct {
-	KeyID   string `json:"KeyId"`
-	GrantID string `json:"GrantId"`
+	KeyID            string `json:"KeyId"`
+	GrantID          string `json:"GrantId"`
+	GranteePrincipal string
+	pageInput
 }
 
 type grantListEntry struct {
@@ -181,22 +183,22 @@ type grantListEntry struct {
 }
 
 type listGrantsOutput struct {
-	Grants    []grantListEntry
-	Truncated bool
+	Grants []grantListEntry
+	pageOutput
 }
 
-// listGrants is API_ListGrants, on one page. The list does not contain grants that are not
+// listGrants is API_ListGrants, for every key state, in order of creation. The list does not contain grants that are not
 // visible yet.
 func (s *Service) listGrants(r request, in listGrantsInput) (any, error) {
 	k, err := s.named(r, in.KeyID)
 	if err != nil {
 		return nil, err
 	}
+	all := []grantListEntry{}
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	out := listGrantsOutput{Grants: []grantListEntry{}}
 	for _, g := range s.grants {
-		if g.key != k || !g.visible || in.GrantID != "" && in.GrantID != g.id {
+		if g.key != k || !g.visible || in.GrantID != "" && in.GrantID != g.id ||
+			in.GranteePrincipal != "" && in.GranteePrincipal != g.grantee {
 			continue
 		}
 		entry := grantListEntry{
@@ -213,9 +215,12 @@ func (s *Service) listGrants(r request, in listGrantsInput) (any, error) {
 			0 {
 			entry.Constraints = &g.constraints
 		}
-		out.Grants = append(out.Grants, entry)
+		all = append(all, entry)
 	}
-	return out, nil
+	s.mu.RUnlock()
+	var out listGrantsOutput
+	out.Grants, out.pageOutput, err = page(all, in.pageInput, 50)
+	return out, err
 }
 
 type revokeGrantInput struct {

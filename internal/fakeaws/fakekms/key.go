@@ -20,7 +20,9 @@ const (
 	RSA2048   KeySpec = "RSA_2048"
 	RSA3072   KeySpec = "RSA_3072"
 	RSA4096   KeySpec = "RSA_4096"
-	SM2       KeySpec = "SM2" // China Regions, with Config.SM2
+	SM2       KeySpec = "SM2"           // China Regions, with Config.SM2
+	P256      KeySpec = "ECC_NIST_P256" // signatures only
+	P384      KeySpec = "ECC_NIST_P384" // signatures only
 )
 
 // bits returns the length of the modulus of an RSA key, 0 for other key specs.
@@ -35,6 +37,8 @@ func (k KeySpec) algorithms() []algorithm {
 		return []algorithm{symmetricDefault}
 	case SM2:
 		return []algorithm{sm2}
+	case P256, P384:
+		return nil
 	}
 	return []algorithm{oaepSHA1, oaepSHA256}
 }
@@ -54,8 +58,7 @@ const (
 	Updating               KeyState = "Updating"
 )
 
-// The key usages that the fake supports. The fake creates keys for signatures so that other
-// operations can refuse them; it has no operation that signs.
+// The key usages that the fake supports.
 const (
 	encryptDecrypt = "ENCRYPT_DECRYPT"
 	signVerify     = "SIGN_VERIFY"
@@ -63,14 +66,15 @@ const (
 
 // key is a KMS key. The fields above the blank line never change.
 type key struct {
-	id, arn     string
-	spec        KeySpec
-	usage       string
-	description string
-	multiRegion bool
-	created     time.Time
-	pair        func() (pair, error) // generates it once; nil for a symmetric key
-	lastUse     atomic.Pointer[lastUse]
+	id, arn      string
+	spec         KeySpec
+	usage        string
+	description  string
+	multiRegion  bool
+	created      time.Time
+	pair         func() (pair, error) // generates it once; nil for a symmetric key
+	lastUse      atomic.Pointer[lastUse]
+	rotationDays atomic.Int64 // period of automatic rotation; 0 without it
 
 	// Guarded by Service.mu.
 	state     KeyState
@@ -106,22 +110,6 @@ func newMaterial(k *key) (*material, error) {
 		made:  time.Now(),
 		aead:  aead,
 	}, nil
-}
-
-// lastUse is the last successful cryptographic operation with a key.
-type lastUse struct {
-	operation, request, event string
-	at                        time.Time
-}
-
-// used records that the request used the key successfully.
-func (k *key) used(r request) {
-	k.lastUse.Store(&lastUse{
-		operation: r.operation,
-		request:   r.id,
-		event:     newUUID(),
-		at:        time.Now(),
-	})
 }
 
 // addKey creates a key. A key pair is generated when it is first used, because the generation

@@ -25,6 +25,9 @@ func (s *Service) newPair(spec KeySpec) (pair, error) {
 		k, err := s.config.SM2()
 		return sm2Pair{k}, err
 	}
+	if len(spec.algorithms()) == 0 {
+		return newECCPair(spec)
+	}
 	private, err := rsa.GenerateKey(rand.Reader, spec.bits())
 	return rsaPair{private}, err
 }
@@ -35,7 +38,7 @@ func (s *Service) makes(spec KeySpec) bool {
 	if spec == SM2 {
 		return s.config.SM2 != nil && strings.HasPrefix(s.config.Region, "cn-")
 	}
-	return spec == Symmetric || spec.bits() > 0
+	return spec == Symmetric || spec.bits() > 0 || spec == P256 || spec == P384
 }
 
 type rsaPair struct{ *rsa.PrivateKey }

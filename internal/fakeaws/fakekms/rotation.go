@@ -1,9 +1,6 @@
 package fakekms
 
-import (
-	"strconv"
-	"time"
-)
+import "strconv"
 
 // maxRotations is the maximum number of on-demand rotations of a key (API_RotateKeyOnDemand).
 const maxRotations = 25
@@ -128,38 +125,65 @@ func page[T any](all []T, in pageInput, limit int) ([]T, pageOutput, error) {
 	return all[:limit], pageOutput{NextMarker: strconv.Itoa(start + limit), Truncated: true}, nil
 }
 
-type keyLastUsage struct {
-	Operation         string `json:",omitempty"`
-	Timestamp         *epoch `json:",omitempty"`
-	CloudTrailEventID string `json:"CloudTrailEventId,omitempty"`
-	KMSRequestID      string `json:"KmsRequestId,omitempty"`
+type rotationPeriodInput struct {
+	KeyID                string `json:"KeyId"`
+	RotationPeriodInDays *int
 }
 
-type getKeyLastUsageOutput struct {
-	KeyID             string `json:"KeyId"`
-	KeyCreationDate   *epoch
-	TrackingStartDate *epoch
-	KeyLastUsage      keyLastUsage // empty if the key was never used
-}
+// The periods of API_EnableKeyRotation, in days.
+const (
+	minPeriod     = 90
+	maxPeriod     = 2560
+	defaultPeriod = 365
+)
 
-// getKeyLastUsage is API_GetKeyLastUsage. Only successful requests count; dry runs never do.
-func (s *Service) getKeyLastUsage(r request, in keyInput) (any, error) {
+// enableKeyRotation is API_EnableKeyRotation. The fake never rotates a key by itself.
+func (s *Service) enableKeyRotation(r request, in rotationPeriodInput) (any, error) {
+	days := defaultPeriod
+	if in.RotationPeriodInDays != nil {
+		days = *in.RotationPeriodInDays
+	}
+	if days < minPeriod || days > maxPeriod {
+		return nil, fail("ValidationException", "the rotation period must be %d to %d days",
+			minPeriod, maxPeriod)
+	}
 	k, err := s.named(r, in.KeyID)
 	if err != nil {
 		return nil, err
 	}
-	out := getKeyLastUsageOutput{
-		KeyID:             k.id,
-		KeyCreationDate:   ref(k.created),
-		TrackingStartDate: ref(k.created),
+	if k.spec != Symmetric {
+		return nil, errNoRotation(k)
 	}
-	if last := k.lastUse.Load(); last != nil {
-		out.KeyLastUsage = keyLastUsage{
-			Operation:         last.operation,
-			Timestamp:         ref(last.at.Truncate(time.Millisecond)),
-			CloudTrailEventID: last.event,
-			KMSRequestID:      last.request,
-		}
+	if state, _ := s.snapshot(k); state != Enabled {
+		return nil, errState(k, state)
+	}
+	k.rotationDays.Store(int64(days))
+	return nil, nil
+}
+
+type rotationStatusOutput struct {
+	KeyID                string `json:"KeyId"` // an ARN
+	KeyRotationEnabled   bool
+	RotationPeriodInDays int    `json:",omitempty"`
+	NextRotationDate     *epoch `json:",omitempty"`
+}
+
+// getKeyRotationStatus is API_GetKeyRotationStatus. It accepts every key state. The status of a
+// key that is pending deletion is false.
+func (s *Service) getKeyRotationStatus(r request, in keyInput) (any, error) {
+	k, err := s.named(r, in.KeyID)
+	if err != nil {
+		return nil, err
+	}
+	if k.spec != Symmetric {
+		return nil, errNoRotation(k)
+	}
+	out := rotationStatusOutput{KeyID: k.arn}
+	days := int(k.rotationDays.Load())
+	if state, _ := s.snapshot(k); days > 0 && state != PendingDeletion {
+		out.KeyRotationEnabled = true
+		out.RotationPeriodInDays = days
+		out.NextRotationDate = ref(k.created.AddDate(0, 0, days))
 	}
 	return out, nil
 }

@@ -11,13 +11,18 @@ import (
 // and to check results. Policy, quota and key state do not apply. The calls are not counted
 // and do not mark a key as used.
 
-// CreateKey creates an enabled key for encryption and returns its ARN. spec must be one of
-// the constants of this package; SM2 requires Config.SM2 and a China Region.
+// CreateKey creates an enabled key for encryption and returns its ARN; a key of a NIST curve is
+// for signatures. spec must be one of the constants of this package; SM2 requires Config.SM2 and
+// a China Region.
 func (s *Service) CreateKey(spec KeySpec) (arn string, err error) {
 	if !s.makes(spec) {
 		return "", fmt.Errorf("create a key of spec %q in %s: unknown spec", spec, s.config.Region)
 	}
-	k, err := s.addKey(spec, encryptDecrypt, "", false)
+	usage := encryptDecrypt
+	if len(spec.algorithms()) == 0 {
+		usage = signVerify
+	}
+	k, err := s.addKey(spec, usage, "", false)
 	if err != nil {
 		return "", err
 	}

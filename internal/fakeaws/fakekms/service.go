@@ -32,6 +32,9 @@ type Config struct {
 	// SM2 creates the key pairs of SM2 keys, which are not in the standard library.
 	// If it is nil, there are no SM2 keys. KMS has them in the China Regions only.
 	SM2 func() (SM2Key, error)
+	// Trail receives an event for each request, also for refused ones, before the client
+	// receives the answer. It may be nil. It may be called concurrently, without a lock.
+	Trail func(Event)
 }
 
 // Service is a fake KMS. It is safe for concurrent use. Cryptographic operations run without
@@ -57,6 +60,7 @@ type Service struct {
 	noBlob     string // see SetNoBlobCode; "" is the behavior of KMS
 
 	quota quota
+	usage usageDelay
 }
 
 // New creates a Service without keys.
@@ -83,6 +87,8 @@ func New(c Config) *Service {
 		"CancelKeyDeletion":               decode(s.cancelKeyDeletion),
 		"RotateKeyOnDemand":               decode(s.rotateKeyOnDemand),
 		"ListKeyRotations":                decode(s.listKeyRotations),
+		"EnableKeyRotation":               decode(s.enableKeyRotation),
+		"GetKeyRotationStatus":            decode(s.getKeyRotationStatus),
 		"GetKeyLastUsage":                 decode(s.getKeyLastUsage),
 		"CreateGrant":                     decode(s.createGrant),
 		"ListGrants":                      decode(s.listGrants),
@@ -97,6 +103,7 @@ func New(c Config) *Service {
 		"GenerateDataKey":                 decode(s.generateDataKey),
 		"GenerateDataKeyWithoutPlaintext": decode(s.generateDataKeyWithoutPlaintext),
 		"ReEncrypt":                       decode(s.reEncrypt),
+		"Sign":                            decode(s.sign),
 	}
 	return s
 }
@@ -106,6 +113,7 @@ type request struct {
 	operation string // "ReEncrypt"
 	principal string // ARN
 	id        string
+	trace     *trace
 }
 
 // operation takes the JSON body of a request and returns the body of the response, nil for an
@@ -195,12 +203,16 @@ func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		operation: name,
 		principal: s.config.Principal(accessKeyID(r)),
 		id:        w.Header().Get("X-Amzn-Requestid"),
+		trace:     &trace{event: newUUID(), delay: &s.usage},
 	}
 	if name == "ReEncrypt" && !s.quota.take(accountOf(req.principal), time.Now()) {
 		writeError(w, errThrottled())
 		return
 	}
 	out, err := run(req, body)
+	if s.config.Trail != nil {
+		s.config.Trail(newEvent(r, req, body, err))
+	}
 	if err != nil {
 		writeError(w, err)
 		return
@@ -224,15 +236,20 @@ func accountOf(arn string) string {
 	return ""
 }
 
-func writeError(w http.ResponseWriter, err error) {
-	e, ok := err.(*Error)
-	if !ok {
-		e = &Error{
-			Code:    "KMSInternalException",
-			Message: err.Error(),
-			status:  http.StatusInternalServerError,
-		}
+// asError returns the error response for an error of an operation.
+func asError(err error) *Error {
+	if e, ok := err.(*Error); ok {
+		return e
 	}
+	return &Error{
+		Code:    "KMSInternalException",
+		Message: err.Error(),
+		status:  http.StatusInternalServerError,
+	}
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	e := asError(err)
 	write(w, e.status, map[string]string{"__type": e.Code, "message": e.Message})
 }
 

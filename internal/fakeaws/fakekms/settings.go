@@ -31,6 +31,7 @@ func (s *Service) SetPolicy(allow func(Call) bool) {
 // authorize checks a call against the grants and the policy.
 func (s *Service) authorize(r request, c Call) error {
 	c.Principal = r.principal
+	r.trace.touch(c.KeyARN)
 	granted, err := s.granted(c)
 	if err != nil {
 		return err
