@@ -187,8 +187,8 @@ type listGrantsOutput struct {
 	pageOutput
 }
 
-// listGrants is API_ListGrants, for every key state, in order of creation. The list does not contain grants that are not
-// visible yet.
+// listGrants is API_ListGrants, for every key state, in order of creation. The list does not
+// contain grants that are not visible yet.
 func (s *Service) listGrants(r request, in listGrantsInput) (any, error) {
 	k, err := s.named(r, in.KeyID)
 	if err != nil {

@@ -156,5 +156,9 @@ func (s *Service) sign(r request, in signInput) (any, error) {
 		return nil, err
 	}
 	k.used(r)
-	return signOutput{KeyID: k.arn, Signature: signature, SigningAlgorithm: in.SigningAlgorithm}, nil
+	return signOutput{
+		KeyID:            k.arn,
+		Signature:        signature,
+		SigningAlgorithm: in.SigningAlgorithm,
+	}, nil
 }
