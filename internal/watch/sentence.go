@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"rotator/internal/plural"
 )
 
 // conclude sets the status and the sentences of a key. since is the begin of the period.
@@ -91,7 +93,7 @@ func (k *Key) usedSentence() string {
 	for _, c := range k.Trail.Callers {
 		if c.used() && !k.LastUsage.At.After(c.Last.Add(time.Second)) {
 			return fmt.Sprintf("is in use: %s called %s %s, the last time at %s.%s", c.who(),
-				c.Operation, times(c.Calls), at(c.Last), c.rotatorNote())
+				c.Operation, plural.Count(c.Calls, "time"), at(c.Last), c.rotatorNote())
 		}
 	}
 	u := k.LastUsage
@@ -118,8 +120,9 @@ func (k *Key) refusedSentence() string {
 			}
 		}
 	}
-	text := fmt.Sprintf("%s refused, the last one at %s, when %s called %s (%s).%s", calls(n),
-		at(last.Last), last.who(), last.Operation, last.Result, last.rotatorNote())
+	text := fmt.Sprintf("%s %s refused, the last one at %s, when %s called %s (%s).%s",
+		plural.Count(n, "call"), plural.Form(n, "was", "were"), at(last.Last), last.who(),
+		last.Operation, last.Result, last.rotatorNote())
 	if k.unusable() {
 		return "is " + k.stateText() + ", and a caller still needs it: " + text
 	}
@@ -213,24 +216,24 @@ func (t Trail) sentence() string {
 	}
 	found := "no call by another caller"
 	if n := t.calls(); n > 0 {
-		found = count(int(n), "call") + " by other callers"
+		found = plural.Count(n, "call") + " by other callers"
 	}
 	text := fmt.Sprintf("CloudTrail has %s from %s to %s (%s, %s of KMS, %s of rotator).", found,
-		at(t.From), at(t.Asked), count(t.Pages, "page"), count(t.Events, "event"),
-		count(t.Own+t.OwnByAgent, "call"))
+		at(t.From), at(t.Asked), plural.Count(t.Pages, "page"), plural.Count(t.Events, "event"),
+		plural.Count(t.Own+t.OwnByAgent, "call"))
 	if t.OwnByAgent > 0 {
-		text += fmt.Sprintf(" %s of rotator only by its user agent.", isOrAre(t.OwnByAgent))
+		text += fmt.Sprintf(" Of the calls of rotator, %d only by the user agent.", t.OwnByAgent)
 	}
 	switch t.Why {
 	case "":
 	case "more-pages":
 		text += fmt.Sprintf(" Older events were not read: rotator read %s of more; set a higher "+
-			"--pages, or a later --since.", count(t.Pages, "page"))
+			"--pages, or a later --since.", plural.Count(t.Pages, "page"))
 	case "unreadable-events":
 		text += " Some events could not be parsed."
 	default:
 		text += fmt.Sprintf(" Older events were not read: %s after %s.",
-			strings.ReplaceAll(t.Why, "-", " "), count(t.Pages, "page"))
+			strings.ReplaceAll(t.Why, "-", " "), plural.Count(t.Pages, "page"))
 	}
 	return text + " " + lateTrail
 }
@@ -278,7 +281,7 @@ func (r *Rotation) sentence() string {
 		text = fmt.Sprintf("automatic rotation every %d days, next at %s", r.PeriodDays, at(r.Next))
 	}
 	if n := len(r.Materials); n > 0 {
-		text += fmt.Sprintf("; %s", count(n, "key material"))
+		text += fmt.Sprintf("; %s", plural.Count(n, "key material"))
 	}
 	return text
 }
@@ -294,36 +297,7 @@ func at(t time.Time) string {
 // days returns ", for N days" for a period of at least a day.
 func days(from, to time.Time) string {
 	if n := int(to.Sub(from).Hours() / 24); n > 0 && !to.IsZero() {
-		return ", for " + count(n, "day")
+		return ", for " + plural.Count(n, "day")
 	}
 	return ""
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
-func isOrAre(n int) string {
-	if n == 1 {
-		return "1 is"
-	}
-	return fmt.Sprintf("%d are", n)
-}
-
-func times(n int64) string {
-	if n == 1 {
-		return "once"
-	}
-	return fmt.Sprintf("%d times", n)
-}
-
-// calls returns the number of calls with their verb.
-func calls(n int64) string {
-	if n == 1 {
-		return "1 call was"
-	}
-	return fmt.Sprintf("%d calls were", n)
 }
