@@ -45,9 +45,9 @@ const (
 // Responses are usually far below their limits, and a thousand may be read at
 // the same time. Only a few of them may be large at the same time.
 const (
-	// usual and usualScan are the numbers of bytes that are read without a permit.
-	usual     = 1 << 20
-	usualScan = 4 << 20
+	// normalSize and normalScanSize are the numbers of bytes that are read without a permit.
+	normalSize     = 1 << 20
+	normalScanSize = 4 << 20
 	// permits is the maximum number of larger responses at the same time.
 	permits = 2
 )
@@ -164,19 +164,19 @@ func limitOf(service, operation string, status int) (limit, free int64) {
 		}
 	case "DynamoDB.Scan":
 		if succeeded {
-			return Scan, usualScan
+			return Scan, normalScanSize
 		}
 	case "DynamoDB.BatchExecuteStatement":
-		return Batch, usual
-	case "DynamoDB.GetItem", "DynamoDB.UpdateItem": // an error may hold the item
-		return Item, usual
+		return Batch, normalSize
+	case "DynamoDB.GetItem", "DynamoDB.UpdateItem": // an error may contain the item
+		return Item, normalSize
 	case "KMS.ReEncrypt":
-		return ReEncrypt, usual
+		return ReEncrypt, normalSize
 	}
 	if succeeded && service == "S3" {
-		return S3, usual
+		return S3, normalSize
 	}
-	return Body, usual
+	return Body, normalSize
 }
 
 // body is the body of a response with a limit.

@@ -8,8 +8,8 @@ import (
 	"testing/iotest"
 )
 
-// A text as long as the limit is read completely, with any sizes of reads; a
-// longer one is not.
+// TestReader: a text of the maximum length is read completely, with reads of any size. A longer
+// text is not.
 func TestReader(t *testing.T) {
 	text := strings.Repeat("0123456789", 10)
 	for name, around := range map[string]func(io.Reader) io.Reader{

@@ -9,9 +9,9 @@ const (
 	// retryAfterHeader contains the time in milliseconds after which a failed request may be
 	// sent again. Every AWS service can send it.
 	retryAfterHeader = "X-Amz-Retry-After"
-	// retryAfterMost is the maximum time to wait because of the header, as in the retryer of
+	// maxRetryAfter is the maximum time to wait because of the header, as in the retryer of
 	// the SDK. After that, the next attempt shows whether the outage continues.
-	retryAfterMost = 5 * time.Second
+	maxRetryAfter = 5 * time.Second
 )
 
 // RetryAfter returns the time, at most retryAfterMost, that the service requests before the
@@ -21,5 +21,5 @@ func RetryAfter(err error) time.Duration {
 	if invalid != nil || ms < 0 {
 		return 0
 	}
-	return time.Duration(min(ms, int64(retryAfterMost/time.Millisecond))) * time.Millisecond
+	return time.Duration(min(ms, int64(maxRetryAfter/time.Millisecond))) * time.Millisecond
 }

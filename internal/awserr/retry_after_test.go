@@ -11,8 +11,8 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// asked is the error of a response whose header requests a delay.
-func asked(value string) error {
+// responseError returns the error of a response whose header requests a delay.
+func responseError(value string) error {
 	header := http.Header{}
 	if value != "" {
 		header.Set("x-amz-retry-after", value)
@@ -30,14 +30,14 @@ func TestRetryAfter(t *testing.T) {
 		"":                     0,
 		"0":                    0,
 		"1500":                 1500 * time.Millisecond,
-		"3600000":              retryAfterMost,
-		"9223372036854775807":  retryAfterMost,
+		"3600000":              maxRetryAfter,
+		"9223372036854775807":  maxRetryAfter,
 		"-1":                   0,
 		"1.5":                  0,
 		"soon":                 0,
 		"99999999999999999999": 0,
 	} {
-		if got := RetryAfter(asked(value)); got != want {
+		if got := RetryAfter(responseError(value)); got != want {
 			t.Errorf("%q: %s, want %s", value, got, want)
 		}
 	}

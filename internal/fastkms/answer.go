@@ -68,7 +68,7 @@ func parseHead(head []byte) (length int, request string, ok bool) {
 		switch {
 		case bytes.EqualFold(name, []byte("Content-Length")):
 			n, err := strconv.ParseUint(string(value), 10, 31)
-			if err != nil || length >= 0 || n > mostAnswer {
+			if err != nil || length >= 0 || n > maxBody {
 				return 0, "", false
 			}
 			length = int(n)

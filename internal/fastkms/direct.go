@@ -20,10 +20,10 @@ import (
 )
 
 const (
-	// restFor is how long a connection is idle before it is taken in its turn.
-	restFor = 10 * time.Second
-	// earlyBy is by how much a request may time out before its time, at most.
-	earlyBy = time.Second
+	// reuseOldestAfter is the time after which an idle connection is used before more recent ones.
+	reuseOldestAfter = 10 * time.Second
+	// maxEarly is the maximum time by which a request may time out early.
+	maxEarly = time.Second
 )
 
 // Direct sends the requests of one service over HTTP/1.1. The calling goroutine sends its
@@ -38,11 +38,11 @@ type Direct struct {
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	tls     *tls.Config // nil over plain HTTP
 	timeout time.Duration
-	gzip    bool // answers may be packed
-	// most is the expected maximum number of concurrent requests, or 0. After 2*most requests,
+	gzip    bool // responses may be compressed
+	// expected is the expected maximum number of concurrent requests, or 0. After 2*most requests,
 	// each request opens a connection until there are most of them, so that no request waits
 	// for one later.
-	most int
+	expected int
 
 	mu           sync.Mutex
 	idle         []*conn // in order of their last use
@@ -78,14 +78,14 @@ func (d *Direct) close(l *conn) {
 // conn is one connection.
 type conn struct {
 	net.Conn
-	raw     net.Conn            // below TLS
-	peek    peek                // checks raw for unread bytes
-	records *recordReader       // between the two; nil without TLS
-	ends    time.Time           // the deadline that is set
-	limit   *answerlimit.Reader // below reader
-	reader  *bufio.Reader
-	out     []byte
-	used    time.Time
+	raw      net.Conn            // below TLS
+	peek     peek                // checks raw for unread bytes
+	records  *recordReader       // between the two; nil without TLS
+	deadline time.Time           // the deadline that is set
+	limit    *answerlimit.Reader // below reader
+	reader   *bufio.Reader
+	out      []byte
+	used     time.Time
 	// done belongs to the context that ends requests in progress, until forget is called.
 	done   <-chan struct{}
 	forget func() bool
@@ -97,13 +97,13 @@ func newDirect(
 	target *url.URL, transport *http.Transport, timeout time.Duration, most int,
 ) *Direct {
 	d := &Direct{
-		target:  target,
-		dial:    transport.DialContext,
-		timeout: timeout,
-		gzip:    !transport.DisableCompression,
-		most:    most,
-		busy:    map[*conn]struct{}{},
-		opening: map[*attempt]struct{}{},
+		target:   target,
+		dial:     transport.DialContext,
+		timeout:  timeout,
+		gzip:     !transport.DisableCompression,
+		expected: most,
+		busy:     map[*conn]struct{}{},
+		opening:  map[*attempt]struct{}{},
 	}
 	if d.dial == nil {
 		d.dial = (&net.Dialer{Timeout: 30 * time.Second}).DialContext
@@ -180,10 +180,10 @@ func (d *Direct) send(r *http.Request, until time.Time) (*http.Response, error) 
 // until sets the deadline of a connection. It keeps a deadline that is only slightly earlier,
 // because setting a timer takes a large part of the CPU time of a request.
 func (l *conn) until(now, deadline time.Time) error {
-	if early := deadline.Sub(l.ends); early >= 0 && early < min(earlyBy, deadline.Sub(now)/8) {
+	if early := deadline.Sub(l.deadline); early >= 0 && early < min(maxEarly, deadline.Sub(now)/8) {
 		return nil
 	}
-	l.ends = deadline
+	l.deadline = deadline
 	return l.SetDeadline(deadline)
 }
 
@@ -215,14 +215,14 @@ func (l *conn) Close() error {
 
 // get returns an idle connection or a new one, whose requests end with ctx. It prefers the
 // connection that was used last, whose memory is likely in the cache of the processor. If
-// another one has been idle for restFor, it takes that one, so that the server does not close
-// connections because they are idle. get discards connections that the server has closed.
+// another one has been idle for reuseOldestAfter, it takes that one, so that the server does not
+// close connections because they are idle. get discards connections that the server has closed.
 func (d *Direct) get(ctx context.Context, deadline time.Time) (*conn, error) {
 	for {
 		d.mu.Lock()
 		d.used++
 		n := len(d.idle)
-		early := n > 0 && d.used > 2*d.most && d.opened < d.most
+		early := n > 0 && d.used > 2*d.expected && d.opened < d.expected
 		if n == 0 || early {
 			d.opened++
 			d.mu.Unlock()
@@ -230,12 +230,12 @@ func (d *Direct) get(ctx context.Context, deadline time.Time) (*conn, error) {
 			if err == nil {
 				l.watch(ctx)
 			} else if early && ctx.Err() == nil {
-				continue // with one that there is
+				continue // with an idle connection
 			}
 			return l, err
 		}
 		next := n - 1
-		if time.Since(d.idle[0].used) >= restFor {
+		if time.Since(d.idle[0].used) >= reuseOldestAfter {
 			next = 0
 		}
 		l := d.idle[next]
@@ -353,10 +353,10 @@ func (p *peek) empty() bool {
 // 6.2.1).
 type recordReader struct {
 	net.Conn
-	closed bool
-	header [5]byte
-	have   int // bytes of the header
-	left   int // bytes of the record behind its header
+	closed      bool
+	header      [5]byte
+	headerBytes int // bytes of the header
+	left        int // bytes of the record behind its header
 }
 
 // Read implements net.Conn.
@@ -375,9 +375,9 @@ func (v *recordReader) follow(p []byte) {
 			v.left, p = v.left-n, p[n:]
 			continue
 		}
-		n := copy(v.header[v.have:], p)
-		if v.have, p = v.have+n, p[n:]; v.have == len(v.header) {
-			v.have, v.left = 0, int(v.header[3])<<8|int(v.header[4])
+		n := copy(v.header[v.headerBytes:], p)
+		if v.headerBytes, p = v.headerBytes+n, p[n:]; v.headerBytes == len(v.header) {
+			v.headerBytes, v.left = 0, int(v.header[3])<<8|int(v.header[4])
 		}
 	}
 }
@@ -385,7 +385,7 @@ func (v *recordReader) follow(p []byte) {
 // empty reports whether the TLS connection above has buffered nothing, including the beginning
 // of a record.
 func (v *recordReader) empty(above net.Conn) bool {
-	if v.have > 0 || v.left > 0 {
+	if v.headerBytes > 0 || v.left > 0 {
 		return false
 	}
 	v.closed = true
@@ -394,7 +394,7 @@ func (v *recordReader) empty(above net.Conn) bool {
 	return n == 0 && errors.Is(err, errPaused{})
 }
 
-// errPaused is a temporary error, after which TLS goes on as if nothing had been
+// errPaused is a temporary error, after which TLS continues as if the read had not happened
 // (crypto/tls, Conn.readRecordOrCCS).
 type errPaused struct{}
 

@@ -23,8 +23,8 @@ import (
 	"rotator/internal/answerlimit"
 )
 
-// direct is a Direct to a TLS server that answers with handler, and the number of
-// connections that it opened.
+// direct returns a Direct for a TLS server with a handler, and the number of connections that it
+// opened.
 func direct(
 	t *testing.T, handler http.HandlerFunc, timeout time.Duration,
 ) (*Direct, *httptest.Server, *atomic.Int64) {
@@ -38,11 +38,11 @@ func direct(
 	opened := &atomic.Int64{}
 	transport, ok := server.Client().Transport.(*http.Transport)
 	if !ok {
-		t.Fatal("the test server's client has another transport")
+		t.Fatal("the client of the test server has an unexpected transport")
 	}
 	d := newDirect(target, transport, timeout, 0)
 	if d == nil {
-		t.Fatal("nothing can be sent directly")
+		t.Fatal("newDirect does not support the transport")
 	}
 	dial := d.dial
 	d.dial = countDials(dial, opened)
@@ -66,7 +66,7 @@ func post(ctx context.Context, d *Direct, body string) (string, error) {
 	return string(text), err
 }
 
-// echo answers with what it was sent, in the manner that the body names.
+// echo returns the body of the request, in the form that the body names.
 func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	var out io.Writer = w
@@ -95,18 +95,18 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	case "badly packed":
 		w.Header().Set(encodingHeader, r.Header.Get(acceptHeader))
 	case "endless":
-		_, _ = w.Write(bytes.Repeat([]byte("x"), mostAnswer+1))
+		_, _ = w.Write(bytes.Repeat([]byte("x"), maxBody+1))
 	}
 	_, _ = out.Write(append([]byte(r.Header.Get("X-Amz-Target")+" "+r.Host[:4]+" "), body...))
 }
 
-// TestDirect: whatever the form of an answer, it is read whole, and the connection
-// is used again only when both sides know where the next answer begins.
+// TestDirect: a response in any form is read completely. The connection is used again only if the
+// end of the response is unambiguous.
 func TestDirect(t *testing.T) {
 	d, _, opened := direct(t, echo, time.Minute)
 	for _, c := range []struct {
 		body   string
-		opened int64 // in all
+		opened int64 // total number of connections
 		fails  bool
 	}{
 		{body: "plain", opened: 1},
@@ -132,12 +132,12 @@ func TestDirect(t *testing.T) {
 	}
 }
 
-// TestDirectEnds: a request ends with its context, and after its time; the
-// connection is not used again, since an answer may still come on it.
+// TestDirectEnds: a request ends with its context and after its timeout. Its connection is not
+// used again, because the response may still arrive.
 func TestDirectEnds(t *testing.T) {
 	d, _, opened := direct(t, echo, time.Second)
 	if _, err := post(context.Background(), d, "slow"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("after its time: %v", err)
+		t.Errorf("after the timeout: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	time.AfterFunc(20*time.Millisecond, cancel)
@@ -150,8 +150,8 @@ func TestDirectEnds(t *testing.T) {
 	}
 }
 
-// TestDirectContexts: a connection stays for the requests of one context, ends what is
-// under way when that ends, and is not used for those of another after that.
+// TestDirectContexts: a connection is used for the requests of one context. When the context
+// ends, the request in flight ends too, and the connection is not used for other contexts.
 func TestDirectContexts(t *testing.T) {
 	d, _, opened := direct(t, echo, time.Minute)
 	one, end := context.WithCancel(context.Background())
@@ -167,7 +167,7 @@ func TestDirectContexts(t *testing.T) {
 	end()
 	time.Sleep(20 * time.Millisecond)
 	if _, err := post(two, d, "two"); err != nil || opened.Load() != 1 {
-		t.Errorf("when the one before had ended: %v, after %d connections", err, opened.Load())
+		t.Errorf("after the previous context ended: %v, after %d connections", err, opened.Load())
 	}
 	began := time.Now()
 	time.AfterFunc(20*time.Millisecond, cancel)
@@ -185,7 +185,7 @@ func TestDirectContexts(t *testing.T) {
 		t.Errorf("under a context that has ended: %v", err)
 	}
 	if _, err := post(context.Background(), d, "next"); err != nil {
-		t.Errorf("after one that had ended: %v", err)
+		t.Errorf("after a context that had ended: %v", err)
 	}
 	four, cancel := context.WithCancel(context.Background())
 	if _, err := post(four, d, "four"); err != nil {
@@ -198,8 +198,7 @@ func TestDirectContexts(t *testing.T) {
 	}
 }
 
-// TestDirectIdle: a connection that the server closed while it was idle fails no
-// request.
+// TestDirectIdle: if the server closes an idle connection, no request fails.
 func TestDirectIdle(t *testing.T) {
 	d, server, opened := direct(t, echo, time.Minute)
 	for range 2 {
@@ -208,7 +207,7 @@ func TestDirectIdle(t *testing.T) {
 		}
 	}
 	if _, err := post(context.Background(), d, "open"); err != nil || opened.Load() != 1 {
-		t.Fatalf("a connection that stayed open: %v, after %d connections", err, opened.Load())
+		t.Fatalf("an open connection: %v, after %d connections", err, opened.Load())
 	}
 	server.CloseClientConnections()
 	time.Sleep(100 * time.Millisecond)
@@ -217,16 +216,16 @@ func TestDirectIdle(t *testing.T) {
 	}
 }
 
-// TestDirectFewer: when fewer requests are made at a time, each connection is used in its
+// TestDirectFewerRequests: when fewer requests are made at a time, each connection is used in its
 // turn all the same, and those that the server closed are closed here too.
-func TestDirectFewer(t *testing.T) {
+func TestDirectFewerRequests(t *testing.T) {
 	const most = 20
 	var all sync.WaitGroup
 	all.Add(most)
 	d, server, opened := direct(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 1 {
 			all.Done()
-			all.Wait() // until each has a connection of its own
+			all.Wait() // until each request has its own connection
 		}
 		echo(w, r)
 	}, time.Minute)
@@ -275,19 +274,19 @@ func TestDirectFewer(t *testing.T) {
 	}
 }
 
-// TestDirectWarm: after some requests the next ones open the connections that as many at
+// TestDirectOpensEarly: after some requests the next ones open the connections that as many at
 // once may need, and none is opened later.
-func TestDirectWarm(t *testing.T) {
+func TestDirectOpensEarly(t *testing.T) {
 	var all sync.WaitGroup
 	all.Add(8)
 	d, _, opened := direct(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 1 {
 			all.Done()
-			all.Wait() // until all are there at once
+			all.Wait() // until all requests have arrived
 		}
 		echo(w, r)
 	}, time.Minute)
-	d.most = 8
+	d.expected = 8
 	for n := 1; n <= 60; n++ {
 		if _, err := post(context.Background(), d, "one"); err != nil {
 			t.Fatal(err)
@@ -306,12 +305,12 @@ func TestDirectWarm(t *testing.T) {
 	}
 	posts.Wait()
 	if opened.Load() != 8 {
-		t.Errorf("%d connections after 8 requests at once", opened.Load())
+		t.Errorf("%d connections after 8 concurrent requests", opened.Load())
 	}
 }
 
-// TestDirectTrust: a certificate that the transport would not trust is not trusted.
-func TestDirectTrust(t *testing.T) {
+// TestDirectCertificates: a certificate that the transport would not trust is not trusted.
+func TestDirectCertificates(t *testing.T) {
 	d, _, _ := direct(t, echo, time.Minute)
 	d.tls.RootCAs = nil
 	var unknown *tls.CertificateVerificationError
@@ -320,16 +319,16 @@ func TestDirectTrust(t *testing.T) {
 	}
 }
 
-// TestDirectLeaves: what the transport would do otherwise is left to it.
-func TestDirectLeaves(t *testing.T) {
+// TestDirectUnsupported: what the transport would do otherwise is left to it.
+func TestDirectUnsupported(t *testing.T) {
 	proxy := &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: "proxy:3128"})}
 	target := &url.URL{Scheme: "https", Host: "kms.example.com"}
 	if newDirect(target, proxy, time.Minute, 0) != nil {
-		t.Error("a proxy was passed by")
+		t.Error("a proxy is ignored")
 	}
 	if d := newDirect(target, &http.Transport{}, time.Minute, 0); d == nil ||
 		d.tls.ServerName != "kms.example.com" {
-		t.Error("a plain transport was not stood in for")
+		t.Error("a plain transport is not supported")
 	}
 }
 
@@ -342,8 +341,8 @@ func countDials(dial dialer, opened *atomic.Int64) dialer {
 	}
 }
 
-// FuzzAnswer: what is read as a plain answer net/http reads as the same, and goes on
-// after it at the same place.
+// FuzzAnswer: if plainAnswer reads a response, net/http reads the same response and the same
+// number of bytes.
 func FuzzAnswer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		limit := answerlimit.NewReader(bytes.NewReader(text))
@@ -352,19 +351,22 @@ func FuzzAnswer(f *testing.F) {
 		got, ok, err := l.plainAnswer() //nolint:bodyclose // the body is part of text
 		if !ok {
 			if n := l.reader.Buffered(); n != min(len(text), 4<<10) {
-				t.Fatalf("%q: %d bytes are left of an answer that was not read", text, n)
+				t.Fatalf(
+					"%q: plainAnswer consumed a part of a response that it did not read: %d "+
+						"bytes are left", text, n,
+				)
 			}
 			return
 		}
 		theirs := bufio.NewReaderSize(bytes.NewReader(text), 4<<10)
 		want, theirErr := http.ReadResponse(theirs, &http.Request{Method: http.MethodPost})
 		if theirErr != nil {
-			t.Fatalf("%q: net/http says %v", text, theirErr)
+			t.Fatalf("%q: net/http returns %v", text, theirErr)
 		}
 		defer func() { _ = want.Body.Close() }()
 		wantBody, theirErr := io.ReadAll(want.Body)
 		if (theirErr != nil) != (err != nil) {
-			t.Fatalf("%q: %v, and net/http says %v", text, err, theirErr)
+			t.Fatalf("%q: %v, but net/http returns %v", text, err, theirErr)
 		}
 		if err != nil {
 			return
@@ -373,16 +375,16 @@ func FuzzAnswer(f *testing.F) {
 		if !bytes.Equal(body, wantBody) || got.StatusCode != want.StatusCode ||
 			got.Header.Get(requestHeader) != want.Header.Get(requestHeader) ||
 			l.reader.Buffered() != theirs.Buffered() {
-			t.Fatalf("%q: %q %v, and net/http reads %q %v", text, body, got, wantBody, want)
+			t.Fatalf("%q: %q %v, but net/http reads %q %v", text, body, got, wantBody, want)
 		}
 		if want.Close && !got.Close {
-			t.Fatalf("%q: the connection is to be closed", text)
+			t.Fatalf("%q: the connection must be closed", text)
 		}
 	})
 }
 
-// TestDirectDeadline: a deadline that is kept from the exchange before never cuts the
-// next one short, and still ends one that takes too long.
+// TestDirectDeadline: the deadline of the previous request, which may be kept, does not end the
+// next request early. It still ends a request that takes too long.
 func TestDirectDeadline(t *testing.T) {
 	d, _, opened := direct(t, echo, 500*time.Millisecond)
 	for range 30 {
@@ -398,14 +400,14 @@ func TestDirectDeadline(t *testing.T) {
 	}
 }
 
-// corked holds back what is written while it is shut.
-type corked struct {
+// bufferedConn buffers writes until it is opened.
+type bufferedConn struct {
 	net.Conn
 	shut bool
 	held []byte
 }
 
-func (c *corked) Write(p []byte) (int, error) {
+func (c *bufferedConn) Write(p []byte) (int, error) {
 	if c.shut {
 		c.held = append(c.held, p...)
 		return len(p), nil
@@ -413,15 +415,15 @@ func (c *corked) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-func (c *corked) open() error {
+func (c *bufferedConn) open() error {
 	c.shut = false
 	_, err := c.Conn.Write(c.held)
 	return err
 }
 
-// talkative answers each request on a TLS connection with its body, and the first with
-// an answer too many after it, in the manner that the body names.
-func talkative(conn *corked, config *tls.Config) error {
+// extraResponse returns the body of each request on a TLS connection. After the first response it
+// sends another one, in the form that the body names.
+func extraResponse(conn *bufferedConn, config *tls.Config) error {
 	secure := tls.Server(conn, config)
 	requests := bufio.NewReader(secure)
 	for n := 0; ; n++ {
@@ -452,7 +454,8 @@ func talkative(conn *corked, config *tls.Config) error {
 			_, more := secure.Write(extra)
 			err = errors.Join(err, more)
 		}
-		var rest []byte // of the record with the extra answer, for the next request
+		// the rest of the record with the extra response, sent before the next response
+		var rest []byte
 		if begun := map[string]int{"a beginning": 40,
 			"half a header": 3}[string(body)]; begun > 0 && extra != nil {
 			conn.held, rest = conn.held[:whole+begun], bytes.Clone(conn.held[whole+begun:])
@@ -464,9 +467,9 @@ func talkative(conn *corked, config *tls.Config) error {
 	}
 }
 
-// TestAnswerTooMany: what a server says unasked is never taken for the answer to the
-// next request.
-func TestAnswerTooMany(t *testing.T) {
+// TestExtraResponse: a response without a request is never used as the response to the next
+// request.
+func TestExtraResponse(t *testing.T) {
 	for _, manner := range []string{"one record", "two records", "later", "a beginning",
 		"half a header"} {
 		t.Run(manner, func(t *testing.T) {
@@ -486,7 +489,8 @@ func TestAnswerTooMany(t *testing.T) {
 					}
 					all.Go(func() {
 						defer func() { _ = conn.Close() }()
-						_ = talkative(&corked{Conn: conn}, server.TLS) // ends with the connection
+						// ends with the connection
+						_ = extraResponse(&bufferedConn{Conn: conn}, server.TLS)
 					})
 				}
 			})
@@ -498,9 +502,9 @@ func TestAnswerTooMany(t *testing.T) {
 			}()
 			for _, body := range []string{manner, "second", "third"} {
 				if got, err := post(context.Background(), d, body); err != nil || got != body {
-					t.Errorf("%q is answered by %q, %v", body, got, err)
+					t.Errorf("the response to %q is %q, %v", body, got, err)
 				}
-				time.Sleep(50 * time.Millisecond) // until what was said later is there
+				time.Sleep(50 * time.Millisecond) // until the extra response has arrived
 			}
 		})
 	}

@@ -13,8 +13,8 @@ import (
 	"rotator/internal/answerlimit"
 )
 
-// mostAnswer is the maximum length in bytes of the body of a response.
-const mostAnswer = answerlimit.ReEncrypt
+// maxBody is the maximum length in bytes of the body of a response.
+const maxBody = answerlimit.ReEncrypt
 
 // The headers of compressed responses.
 const (
@@ -22,22 +22,22 @@ const (
 	encodingHeader = "Content-Encoding"
 )
 
-// exchange writes a request and reads its response. If packed is true and the request has no
+// exchange writes a request and reads its response. If acceptGzip is true and the request has no
 // Accept-Encoding, the server may compress the response, as with net/http.
-func (l *conn) exchange(r *http.Request, host string, packed bool) (*http.Response, error) {
-	packed = packed && len(r.Header[acceptHeader]) == 0
-	if err := l.send(r, host, packed); err != nil {
+func (l *conn) exchange(r *http.Request, host string, acceptGzip bool) (*http.Response, error) {
+	acceptGzip = acceptGzip && len(r.Header[acceptHeader]) == 0
+	if err := l.send(r, host, acceptGzip); err != nil {
 		return nil, err
 	}
 	l.limit.Allow("the head of the response", answerlimit.Headers)
 	if answer, ok, err := l.plainAnswer(); ok {
 		return answer, err
 	}
-	return l.anyAnswer(r, packed)
+	return l.anyAnswer(r, acceptGzip)
 }
 
 // send writes a request.
-func (l *conn) send(r *http.Request, host string, packed bool) error {
+func (l *conn) send(r *http.Request, host string, acceptGzip bool) error {
 	if r.Host != "" {
 		host = r.Host
 	}
@@ -50,7 +50,7 @@ func (l *conn) send(r *http.Request, host string, packed bool) error {
 			out = append(append(append(append(out, "\r\n"...), name...), ": "...), value...)
 		}
 	}
-	if packed {
+	if acceptGzip {
 		out = append(out, "\r\n"+acceptHeader+": gzip"...)
 	}
 	out = append(strconv.AppendInt(append(out, "\r\nContent-Length: "...), r.ContentLength, 10),
@@ -65,7 +65,7 @@ func (l *conn) send(r *http.Request, host string, packed bool) error {
 }
 
 // anyAnswer reads a response in any form.
-func (l *conn) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
+func (l *conn) anyAnswer(r *http.Request, acceptGzip bool) (*http.Response, error) {
 	answer, err := http.ReadResponse(l.reader, r)
 	for err == nil && answer.StatusCode >= 100 && answer.StatusCode < 200 {
 		answer, err = http.ReadResponse(l.reader, r)
@@ -79,9 +79,9 @@ func (l *conn) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	l.limit.Allow("the chunked body of the response", 4*mostAnswer)
+	l.limit.Allow("the chunked body of the response", 4*maxBody)
 	body, err := readBody(answer.Body, answer.ContentLength)
-	if err == nil && packed && len(body) > 0 &&
+	if err == nil && acceptGzip && len(body) > 0 &&
 		strings.EqualFold(answer.Header.Get(encodingHeader), "gzip") {
 		body, err = unpack(answer, body)
 	}
@@ -96,14 +96,14 @@ func (l *conn) anyAnswer(r *http.Request, packed bool) (*http.Response, error) {
 // readBody reads a body. length is the Content-Length, or -1 if it is unknown.
 func readBody(body io.Reader, length int64) ([]byte, error) {
 	var read bytes.Buffer
-	if length > 0 && length <= mostAnswer {
+	if length > 0 && length <= maxBody {
 		read.Grow(int(length) + bytes.MinRead)
 	}
-	if _, err := read.ReadFrom(io.LimitReader(body, mostAnswer+1)); err != nil {
+	if _, err := read.ReadFrom(io.LimitReader(body, maxBody+1)); err != nil {
 		return nil, err
 	}
-	if read.Len() > mostAnswer {
-		return nil, &answerlimit.TooLongError{What: "the body of the response", Limit: mostAnswer}
+	if read.Len() > maxBody {
+		return nil, &answerlimit.TooLongError{What: "the body of the response", Limit: maxBody}
 	}
 	return read.Bytes(), nil
 }

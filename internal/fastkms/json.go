@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// sizeOf is about the length of the body of a request, in bytes.
+// sizeOf returns the approximate length in bytes of the body of a request.
 func sizeOf(in *kms.ReEncryptInput) int {
 	size := 512 + base64.StdEncoding.EncodedLen(len(in.CiphertextBlob))
 	for _, pairs := range []map[string]string{in.SourceEncryptionContext,
@@ -24,9 +24,9 @@ func sizeOf(in *kms.ReEncryptInput) int {
 	return size
 }
 
-// appendInput appends a request as the SDK writes it (AWS JSON 1.1; the members in
-// the order of kms.ReEncryptInput.SerializeMembers). It is false for what is rare:
-// text that JSON has to escape, and dry runs.
+// appendInput appends the body of a request as the SDK writes it (AWS JSON 1.1; the members in
+// the order of kms.ReEncryptInput.SerializeMembers). It returns false for rare requests: those
+// with text that JSON must escape, and dry runs.
 func appendInput(body []byte, in *kms.ReEncryptInput) ([]byte, bool) {
 	if in.DryRun != nil || in.DryRunModifiers != nil || in.CiphertextBlob == nil {
 		return body, false
@@ -45,7 +45,7 @@ func appendInput(body []byte, in *kms.ReEncryptInput) ([]byte, bool) {
 	return append(w.body, '}'), w.ok
 }
 
-// writer appends members to an object that has one already.
+// writer appends members to a JSON object that has at least one member.
 type writer struct {
 	body []byte
 	ok   bool // all could be written
@@ -105,21 +105,20 @@ func (w *writer) tokens(tokens []string) {
 	w.body = append(w.body, ']')
 }
 
-// parseOutput reads an answer of the form that KMS gives: one object whose members
-// are all texts without escapes, each there once (API_ReEncrypt, Response Syntax).
-// It is false for every other form, which the SDK is left to read; out may then be
-// filled in part.
+// parseOutput parses a response in the usual form of KMS: one object whose members are strings
+// without escapes, each at most once (API_ReEncrypt, Response Syntax). It returns false for any
+// other form, which the SDK must parse. out may then be partly filled.
 func parseOutput(text []byte, out *kms.ReEncryptOutput) bool {
 	rest, ok := bytes.CutPrefix(text, []byte("{"))
 	for ok {
 		var name, value []byte
-		if name, rest, ok = cutText(rest); !ok {
+		if name, rest, ok = takeText(rest); !ok {
 			return false
 		}
 		if rest, ok = bytes.CutPrefix(rest, []byte(":")); !ok {
 			return false
 		}
-		if value, rest, ok = cutText(rest); !ok || !set(out, name, value) {
+		if value, rest, ok = takeText(rest); !ok || !set(out, name, value) {
 			return false
 		}
 		if string(rest) == "}" {
@@ -130,8 +129,8 @@ func parseOutput(text []byte, out *kms.ReEncryptOutput) bool {
 	return false
 }
 
-// cutText takes a text in quotes off the front.
-func cutText(from []byte) (text, rest []byte, ok bool) {
+// takeText removes a quoted string from the beginning of from.
+func takeText(from []byte) (text, rest []byte, ok bool) {
 	if len(from) == 0 || from[0] != '"' {
 		return nil, nil, false
 	}
@@ -147,7 +146,7 @@ func cutText(from []byte) (text, rest []byte, ok bool) {
 	return from[1:end], from[end+1:], true
 }
 
-// set fills in one member that is not there yet.
+// set sets one member, unless it is set already.
 func set(out *kms.ReEncryptOutput, name, value []byte) bool {
 	var member **string
 	switch string(name) {

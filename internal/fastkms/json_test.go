@@ -47,19 +47,19 @@ func FuzzInput(f *testing.F) {
 		l := newFastSender(&kms.Options{}, nil, 0)
 		request := smithyhttp.NewStackRequest().(*smithyhttp.Request)
 		if err := l.protocol.SerializeRequest(t.Context(), l.schema, in, request); err != nil {
-			t.Skip() // nothing that could be sent
+			t.Skip() // the request cannot be sent
 		}
 		want, err := io.ReadAll(request.GetStream())
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, ok := appendInput(nil, in); ok && !bytes.Equal(got, want) {
-			t.Fatalf("%s\nand the SDK writes\n%s", got, want)
+			t.Fatalf("%s\nbut the SDK writes\n%s", got, want)
 		}
 	})
 }
 
-// FuzzOutput: an answer that is read here is read by the SDK as the same.
+// FuzzOutput: if parseOutput parses a response, the SDK has the same result.
 func FuzzOutput(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		got, want := &kms.ReEncryptOutput{}, &kms.ReEncryptOutput{}
@@ -75,7 +75,7 @@ func FuzzOutput(f *testing.F) {
 		}
 		if err := l.protocol.DeserializeResponse(t.Context(), l.schema, kms.TypeRegistry, answer,
 			want); err != nil {
-			t.Fatalf("%s: the SDK says %v", text, err)
+			t.Fatalf("%s: the SDK returns %v", text, err)
 		}
 		if d := cmp.Diff(want, got, cmpopts.IgnoreUnexported(kms.ReEncryptOutput{}),
 			cmpopts.IgnoreFields(kms.ReEncryptOutput{}, "ResultMetadata")); d != "" {
@@ -84,8 +84,8 @@ func FuzzOutput(f *testing.F) {
 	})
 }
 
-// What KMS usually says and is asked is not left to the SDK.
-func TestUsualIsLight(t *testing.T) {
+// TestUsualIsFast: usual requests and responses need no code of the SDK.
+func TestUsualIsFast(t *testing.T) {
 	in := &kms.ReEncryptInput{
 		CiphertextBlob: []byte{1, 2},
 		DestinationKeyId: aws.String(
@@ -95,7 +95,7 @@ func TestUsualIsLight(t *testing.T) {
 		GrantTokens:             []string{"t"},
 	}
 	if _, ok := appendInput(nil, in); !ok {
-		t.Error("a usual request is left to the SDK")
+		t.Error("appendInput does not support a usual request")
 	}
 	text := `{"CiphertextBlob":"AQID","DestinationEncryptionAlgorithm":"SYMMETRIC_DEFAULT",` +
 		`"DestinationKeyMaterialId":"m","KeyId":"arn:to",` +
@@ -103,6 +103,6 @@ func TestUsualIsLight(t *testing.T) {
 		`"SourceKeyMaterialId":"n"}`
 	if out := (&kms.ReEncryptOutput{}); !parseOutput([]byte(text), out) ||
 		aws.ToString(out.SourceKeyId) != "arn:from" {
-		t.Errorf("a usual answer is left to the SDK, or misread: %+v", out)
+		t.Errorf("parseOutput does not support a usual response, or its result is wrong: %+v", out)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"rotator/internal/answerlimit"
 )
 
-// endless answers one request on each connection with begin, and then with again until
-// the connection is closed, and counts the bytes that were taken.
+// endless sends begin in response to one request on each connection, and then again until the
+// connection is closed. It counts the bytes that were accepted.
 func endless(t *testing.T, begin, again string) (target *url.URL, taken func() int64) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -70,9 +70,9 @@ func TestEndlessAnswers(t *testing.T) {
 			if err == nil || c.what != "" && !named {
 				t.Errorf("the error is %v", err)
 			}
-			// What the two kernels hold between them is taken as well.
+			// The socket buffers also accept bytes.
 			if n := taken(); n > 16<<20 {
-				t.Errorf("%d bytes were taken", n)
+				t.Errorf("%d bytes were accepted", n)
 			}
 		})
 	}

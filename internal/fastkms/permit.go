@@ -22,9 +22,9 @@ type Permits struct {
 	Renew func(ctx context.Context) error
 }
 
-// mostRenewals is the maximum number of times that one request waits for another permit
+// maxRenewals is the maximum number of times that one request waits for another permit
 // because its connection was not ready. After that it is sent without another permit.
-const mostRenewals = 5
+const maxRenewals = 5
 
 // errLate is the error of a request that was not sent because its permit has expired.
 var errLate = errors.New("the permit has expired")

@@ -20,7 +20,8 @@ import (
 	"rotator/internal/flowcontrol"
 )
 
-// disturbance describes what is blocked, and from when to when, in seconds.
+// disturbance describes which operations are blocked. Each span is the start and the end in
+// seconds.
 type disturbance struct {
 	credentials [2]float64 // credentials are not renewed
 	dial        [2]float64 // connections are not opened

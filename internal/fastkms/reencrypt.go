@@ -121,13 +121,13 @@ type fastSender struct {
 // requestTemplate holds the parts that all requests have in common.
 type requestTemplate struct {
 	*signing
-	method string
-	url    *url.URL
-	host   string
-	header http.Header
-	sender kms.HTTPClient
-	giveUp func()        // see Begin
-	ahead  time.Duration // clock skew: the SDK signs with a time that is later by this
+	method    string
+	url       *url.URL
+	host      string
+	header    http.Header
+	sender    kms.HTTPClient
+	giveUp    func()        // see Begin
+	clockSkew time.Duration // clock skew: the SDK signs with a time that is later by this
 }
 
 func newFastSender(o *kms.Options, failed func(error), most int) *fastSender {
@@ -145,14 +145,14 @@ func newFastSender(o *kms.Options, failed func(error), most int) *fastSender {
 	}
 }
 
-// mostRefusals is the number of refused signatures that can be caused by a wrong clock. After
+// maxRefusals is the number of refused signatures that can be caused by a wrong clock. After
 // more, the SDK sends all requests.
-const mostRefusals = 3
+const maxRefusals = 3
 
 // invalidate makes the SDK send the next request, because the signature of a request from
 // template f was refused.
 func (l *fastSender) invalidate(f *requestTemplate) {
-	if l.template.CompareAndSwap(f, nil) && l.refusals.Add(1) >= mostRefusals {
+	if l.template.CompareAndSwap(f, nil) && l.refusals.Add(1) >= maxRefusals {
 		l.disabled.Store(true)
 	}
 }
@@ -193,13 +193,13 @@ func (l *fastSender) learn(r *http.Request) {
 		return
 	}
 	f := &requestTemplate{
-		signing: how,
-		method:  r.Method,
-		url:     r.URL,
-		host:    r.Host,
-		header:  r.Header.Clone(),
-		sender:  l.senderTo(r.URL),
-		ahead:   aheadOf(time.Now(), r),
+		signing:   how,
+		method:    r.Method,
+		url:       r.URL,
+		host:      r.Host,
+		header:    r.Header.Clone(),
+		sender:    l.senderTo(r.URL),
+		clockSkew: clockSkewOf(time.Now(), r),
 	}
 	if direct, ok := f.sender.(*Direct); ok {
 		f.giveUp = direct.GiveUp
@@ -218,9 +218,9 @@ func (l *fastSender) learn(r *http.Request) {
 // (aws/retry, MetricsHeader).
 const attemptHeader = "Amz-Sdk-Request"
 
-// aheadOf returns the clock skew with which the SDK signed a request. It returns 0 for less than
-// 10 s, which can be the time since the signature.
-func aheadOf(now time.Time, r *http.Request) time.Duration {
+// clockSkewOf returns the clock skew with which the SDK signed a request. It returns 0 for less
+// than 10 s, which can be the time since the signature.
+func clockSkewOf(now time.Time, r *http.Request) time.Duration {
 	at, err := time.Parse(timeFormat, r.Header.Get(dateHeader))
 	if ahead := at.Sub(now); err == nil && ahead.Abs() > 10*time.Second {
 		return ahead
@@ -310,10 +310,10 @@ func (l *fastSender) deliver(
 			now = time.Now()
 			until = l.permits.until(now)
 		}
-		if n == mostRenewals {
+		if n == maxRenewals {
 			until = time.Time{}
 		}
-		f.sign(m.header, m.body, m.credentials, now.Add(f.ahead))
+		f.sign(m.header, m.body, m.credentials, now.Add(f.clockSkew))
 		out, request, err = l.receive(ctx, f, f.request(ctx, m), until)
 		if !errors.Is(err, errLate) {
 			return out, request, err
@@ -388,7 +388,7 @@ func (l *fastSender) receive(
 
 // bodyOf reads the body of a response, with one allocation if its length is known.
 func bodyOf(answer *http.Response) ([]byte, error) {
-	if answer.ContentLength < 0 || answer.ContentLength > mostAnswer {
+	if answer.ContentLength < 0 || answer.ContentLength > maxBody {
 		return readBody(answer.Body, answer.ContentLength)
 	}
 	text := make([]byte, answer.ContentLength)

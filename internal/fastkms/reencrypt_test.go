@@ -31,16 +31,16 @@ import (
 	"rotator/internal/retry"
 )
 
-// seen is a request as it arrived.
-type seen struct {
+// receivedRequest is a request as the server received it.
+type receivedRequest struct {
 	request *http.Request
 	body    []byte
 }
 
-// counter is a server that answers all alike, and remembers the last request.
+// counter is a server that sends the same response to every request and stores the last request.
 type counter struct {
 	mu     sync.Mutex
-	all    []seen
+	all    []receivedRequest
 	status int
 	body   string
 }
@@ -49,13 +49,13 @@ func (c *counter) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.all = append(c.all, seen{request: r, body: body})
+	c.all = append(c.all, receivedRequest{request: r, body: body})
 	w.Header().Set("X-Amzn-Requestid", "an-id")
 	w.WriteHeader(c.status)
 	_, _ = io.WriteString(w, c.body)
 }
 
-func (c *counter) last() seen {
+func (c *counter) last() receivedRequest {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.all[len(c.all)-1]
@@ -81,43 +81,43 @@ func configOf(server, token string) aws.Config {
 	}
 }
 
-// pair returns the SDK's client and a Client of the same server.
+// pair returns a client of the SDK and a Client for the same server.
 func pair(t testing.TB, token string, failed func(error)) (
-	server *counter, sdk *kms.Client, ours *Client, l *fastSender,
+	server *counter, sdk *kms.Client, own *Client, l *fastSender,
 ) {
 	server = &counter{status: http.StatusOK, body: served}
 	at := httptest.NewServer(server)
 	t.Cleanup(at.Close)
 	cfg := configOf(at.URL, token)
 	sdk = kms.NewFromConfig(cfg)
-	ours = New(cfg, failed, 0)
-	l = ours.fast
+	own = New(cfg, failed, 0)
+	l = own.fast
 	first := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
-	if _, err := ours.ReEncrypt(context.Background(), first); err != nil {
+	if _, err := own.ReEncrypt(context.Background(), first); err != nil {
 		t.Fatal(err)
 	}
 	if l.template.Load() == nil || l.disabled.Load() {
-		t.Fatal("the form of a request was not learned")
+		t.Fatal("there is no request template")
 	}
 	if _, ok := l.template.Load().sender.(*Direct); !ok {
 		t.Fatalf("requests are sent by a %T", l.template.Load().sender)
 	}
-	return server, sdk, ours, l
+	return server, sdk, own, l
 }
 
-// TestSameRequests: what the SDK sends, we send, but for the id of the call and
-// the time; and for that time the SDK's own signer makes the same signature.
+// TestSameRequests: a Client sends the same requests as the SDK, except for the ID of the call and
+// the time. The signer of the SDK computes the same signature for that time.
 func TestSameRequests(t *testing.T) {
 	for _, token := range []string{"", "a-session-token"} {
-		server, client, ours, l := pair(t, token, nil)
+		server, client, own, l := pair(t, token, nil)
 		rapid.Check(t, func(t *rapid.T) {
 			in := input(t)
 			want, err := client.ReEncrypt(context.Background(), in)
 			if err != nil {
 				t.Fatal(err)
 			}
-			theirs := server.last()
-			got, err := ours.ReEncrypt(context.Background(), in)
+			sdk := server.last()
+			got, err := own.ReEncrypt(context.Background(), in)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -125,21 +125,21 @@ func TestSameRequests(t *testing.T) {
 			id, _ := awsmiddleware.GetRequestIDMetadata(got.ResultMetadata)
 			theirID, _ := awsmiddleware.GetRequestIDMetadata(want.ResultMetadata)
 			if id == "" || id != theirID {
-				t.Fatalf("the request ids are %q and, by the SDK, %q", id, theirID)
+				t.Fatalf("the request id is %q, but %q with the SDK", id, theirID)
 			}
-			want.ResultMetadata = middleware.Metadata{} // the SDK's account of the call
+			want.ResultMetadata = middleware.Metadata{} // only the SDK sets it
 			got.ResultMetadata = middleware.Metadata{}
 			if d := cmp.Diff(want, got,
 				cmpopts.IgnoreUnexported(kms.ReEncryptOutput{}, middleware.Metadata{})); d != "" {
 				t.Fatal(d)
 			}
-			if !bytes.Equal(own.body, theirs.body) {
-				t.Fatalf("%s\nand the SDK sends\n%s", own.body, theirs.body)
+			if !bytes.Equal(own.body, sdk.body) {
+				t.Fatalf("%s\nbut the SDK sends\n%s", own.body, sdk.body)
 			}
-			compare(t, own, theirs, token)
+			compare(t, own, sdk, token)
 		})
 		if l.disabled.Load() {
-			t.Fatal("the last requests were the SDK's")
+			t.Fatal("the SDK sent the last requests")
 		}
 	}
 }
@@ -165,34 +165,34 @@ func input(t *rapid.T) *kms.ReEncryptInput {
 	return in
 }
 
-func compare(t *rapid.T, ours, theirs seen, token string) {
-	a := slices.Sorted(maps.Keys(ours.request.Header))
-	b := slices.Sorted(maps.Keys(theirs.request.Header))
+func compare(t *rapid.T, own, sdk receivedRequest, token string) {
+	a := slices.Sorted(maps.Keys(own.request.Header))
+	b := slices.Sorted(maps.Keys(sdk.request.Header))
 	if !slices.Equal(a, b) {
-		t.Fatalf("headers %v, and the SDK sends %v", a, b)
+		t.Fatalf("headers %v, but the SDK sends %v", a, b)
 	}
-	for name, values := range theirs.request.Header {
-		if own := ours.request.Header[name]; name != invocationHeader && name != dateHeader &&
+	for name, values := range sdk.request.Header {
+		if own := own.request.Header[name]; name != invocationHeader && name != dateHeader &&
 			name != authHeader && !slices.Equal(own, values) {
-			t.Fatalf("%s: %v, and the SDK sends %v", name, own, values)
+			t.Fatalf("%s: %v, but the SDK sends %v", name, own, values)
 		}
 	}
-	if ours.request.Method != theirs.request.Method ||
-		ours.request.RequestURI != theirs.request.RequestURI ||
-		ours.request.Host != theirs.request.Host {
-		t.Fatalf("%s %s to %s", ours.request.Method, ours.request.RequestURI, ours.request.Host)
+	if own.request.Method != sdk.request.Method ||
+		own.request.RequestURI != sdk.request.RequestURI ||
+		own.request.Host != sdk.request.Host {
+		t.Fatalf("%s %s to %s", own.request.Method, own.request.RequestURI, own.request.Host)
 	}
-	if len(ours.request.Header.Get(invocationHeader)) !=
-		len(theirs.request.Header.Get(invocationHeader)) ||
-		ours.request.Header.Get(invocationHeader) == theirs.request.Header.Get(invocationHeader) {
-		t.Fatalf("the id of the call is %q", ours.request.Header.Get(invocationHeader))
+	if len(own.request.Header.Get(invocationHeader)) !=
+		len(sdk.request.Header.Get(invocationHeader)) ||
+		own.request.Header.Get(invocationHeader) == sdk.request.Header.Get(invocationHeader) {
+		t.Fatalf("the id of the call is %q", own.request.Header.Get(invocationHeader))
 	}
-	at, err := time.Parse(timeFormat, ours.request.Header.Get(dateHeader))
+	at, err := time.Parse(timeFormat, own.request.Header.Get(dateHeader))
 	if err != nil || time.Since(at).Abs() > time.Minute {
 		t.Fatalf("signed at %v", at)
 	}
-	again := ours.request.Clone(context.Background())
-	again.Header = ours.request.Header.Clone()
+	again := own.request.Clone(context.Background())
+	again.Header = own.request.Header.Clone()
 	for _, name := range []string{
 		authHeader,
 		"Accept-Encoding",
@@ -200,7 +200,7 @@ func compare(t *rapid.T, ours, theirs seen, token string) {
 	} { // the transport adds the last two
 		again.Header.Del(name)
 	}
-	sum := sha256.Sum256(ours.body)
+	sum := sha256.Sum256(own.body)
 	err = v4.NewSigner().SignHTTP(context.Background(), aws.Credentials{
 		AccessKeyID:     "AKIDEXAMPLE",
 		SecretAccessKey: "secret",
@@ -208,13 +208,13 @@ func compare(t *rapid.T, ours, theirs seen, token string) {
 	},
 		again, hex.EncodeToString(sum[:]), "kms", "eu-central-1", at)
 	if want := again.Header.Get(authHeader); err != nil ||
-		ours.request.Header.Get(authHeader) != want {
-		t.Fatalf("%s\nand the SDK signs\n%s (%v)", ours.request.Header.Get(authHeader), want, err)
+		own.request.Header.Get(authHeader) != want {
+		t.Fatalf("%s\nbut the SDK signs\n%s (%v)", own.request.Header.Get(authHeader), want, err)
 	}
 }
 
-// TestSameErrors: an answer that is an error, or none, comes as the same chain of
-// types, with the same text.
+// TestSameErrors: an error response, or an unusable response, gives an error with the same chain
+// of types and the same text as the SDK.
 func TestSameErrors(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
@@ -234,10 +234,10 @@ func TestSameErrors(t *testing.T) {
 			server, client, fast, _ := pair(t, "", nil)
 			server.answer(c.status, c.body)
 			in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
-			_, theirs := client.ReEncrypt(context.Background(), in)
-			_, ours := fast.ReEncrypt(context.Background(), in)
-			if a, b := chain(ours), chain(theirs); a != b || ours == nil {
-				t.Errorf("%s\nand the SDK's is\n%s", a, b)
+			_, sdk := client.ReEncrypt(context.Background(), in)
+			_, own := fast.ReEncrypt(context.Background(), in)
+			if a, b := chain(own), chain(sdk); a != b || own == nil {
+				t.Errorf("%s\nbut the error of the SDK is\n%s", a, b)
 			}
 		})
 	}
@@ -248,15 +248,15 @@ func TestSameErrorsWithoutAnswer(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
-	_, theirs := client.ReEncrypt(ctx, in)
-	_, ours := fast.ReEncrypt(ctx, in)
-	if a, b := chain(ours), chain(theirs); a != b {
-		t.Errorf("%s\nand the SDK's is\n%s", a, b)
+	_, sdk := client.ReEncrypt(ctx, in)
+	_, own := fast.ReEncrypt(ctx, in)
+	if a, b := chain(own), chain(sdk); a != b {
+		t.Errorf("%s\nbut the error of the SDK is\n%s", a, b)
 	}
 }
 
-// TestSameClasses: what goes wrong on the way is of the class that it is of with the SDK.
-func TestSameClasses(t *testing.T) {
+// TestSameErrorKinds: what goes wrong on the way is of the class that it is of with the SDK.
+func TestSameErrorKinds(t *testing.T) {
 	raw := func(answer string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			conn, _, err := http.NewResponseController(w).Hijack()
@@ -268,11 +268,11 @@ func TestSameClasses(t *testing.T) {
 		}
 	}
 	for name, handler := range map[string]http.HandlerFunc{
-		"not HTTP":         raw("SSH-2.0-OpenSSH\r\n\r\n"),
-		"a broken header":  raw("HTTP/1.1 200 OK\r\nwhat is this\r\n\r\n"),
-		"a broken chunk":   raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
-		"half a body":      raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
-		"no answer at all": raw(""),
+		"not HTTP":           raw("SSH-2.0-OpenSSH\r\n\r\n"),
+		"a broken header":    raw("HTTP/1.1 200 OK\r\nwhat is this\r\n\r\n"),
+		"a broken chunk":     raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+		"an incomplete body": raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
+		"no response":        raw(""),
 	} {
 		_, client, fast, l := pair(t, "", nil)
 		at := httptest.NewServer(handler)
@@ -285,12 +285,12 @@ func TestSameClasses(t *testing.T) {
 		f.url, f.sender = there, l.senderTo(there)
 		l.template.Store(&f)
 		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
-		_, theirs := client.ReEncrypt(t.Context(), in, func(o *kms.Options) {
+		_, sdk := client.ReEncrypt(t.Context(), in, func(o *kms.Options) {
 			o.BaseEndpoint = &at.URL
 		})
-		_, ours := fast.ReEncrypt(t.Context(), in)
-		if a, b := retry.Classify(ours), retry.Classify(theirs); a != b || ours == nil {
-			t.Errorf("%s: %v (%v), and the SDK's is %v (%v)", name, a, ours, b, theirs)
+		_, own := fast.ReEncrypt(t.Context(), in)
+		if a, b := retry.Classify(own), retry.Classify(sdk); a != b || own == nil {
+			t.Errorf("%s: %v (%v), but with the SDK %v (%v)", name, a, own, b, sdk)
 		}
 	}
 }
@@ -303,7 +303,8 @@ func chain(err error) (text string) {
 	return text
 }
 
-// TestRefusedSignature: the SDK, which corrects for a wrong clock, takes over.
+// TestRefusedSignature: after a refused signature, the SDK sends the next request, because it
+// corrects for a wrong clock.
 func TestRefusedSignature(t *testing.T) {
 	told := 0
 	server, _, client, l := pair(t, "", func(error) { told++ })
@@ -311,14 +312,14 @@ func TestRefusedSignature(t *testing.T) {
 		`{"__type":"InvalidSignatureException","message":"Signature not yet current"}`)
 	in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 	if _, err := client.ReEncrypt(context.Background(), in); err == nil || told != 1 {
-		t.Fatalf("%v, told %d times", err, told)
+		t.Fatalf("%v, reported %d times", err, told)
 	}
 	if l.template.Load() != nil {
-		t.Error("the SDK was not left to send the next request")
+		t.Error("the SDK did not send the next request")
 	}
-	for range 2 * mostRefusals {
+	for range 2 * maxRefusals {
 		if _, err := client.ReEncrypt(context.Background(), in); err == nil {
-			t.Fatal("an error became a success")
+			t.Fatal("an error response was reported as success")
 		}
 	}
 	if !l.disabled.Load() {
@@ -328,8 +329,8 @@ func TestRefusedSignature(t *testing.T) {
 	}
 }
 
-// TestOtherClock: what the SDK has found out about the service's clock holds for our
-// requests as well.
+// TestOtherClock: the clock skew that the SDK has detected also applies to the requests of a
+// Client.
 func TestOtherClock(t *testing.T) {
 	for _, ahead := range []time.Duration{20 * time.Minute, -20 * time.Minute} {
 		refused := 0
@@ -350,7 +351,7 @@ func TestOtherClock(t *testing.T) {
 		client := New(configOf(server.URL, ""), nil, 0)
 		_, _ = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{
 			KeyId: aws.String("k"),
-		}) // teaches the SDK
+		}) // the SDK detects the skew
 		in := &kms.ReEncryptInput{CiphertextBlob: []byte{1}, DestinationKeyId: aws.String("k")}
 		for range 3 {
 			if _, err := client.ReEncrypt(t.Context(), in); err != nil {
@@ -358,15 +359,15 @@ func TestOtherClock(t *testing.T) {
 			}
 		}
 		if refused != 1 {
-			t.Errorf("%s ahead: %d requests were refused, want the first alone", ahead, refused)
+			t.Errorf("%s ahead: %d requests were refused, want only the first", ahead, refused)
 		}
 	}
 }
 
-// BenchmarkReEncrypt is one request by the SDK, in our form through net/http, as where a
-// proxy is in the way, and in our form and sent by Direct.
+// BenchmarkReEncrypt measures one request: by the SDK; with the template through net/http, as
+// with a proxy; and with the template through Direct.
 func BenchmarkReEncrypt(b *testing.B) {
-	for _, name := range []string{"sdk", "form", "form and Direct"} {
+	for _, name := range []string{"sdk", "template", "template and Direct"} {
 		b.Run(name, func(b *testing.B) {
 			_, sdk, fast, l := pair(b, "", nil)
 			call := fast.ReEncrypt

@@ -93,7 +93,7 @@ func TestArrivingBody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, stop := newWorld(t, 0)
+				w, stop := newTestService(t, 0)
 				defer stop()
 				w.SetPatience(4 * time.Second)
 				s := &slowServer{bodies: c.bodies}

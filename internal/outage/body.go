@@ -56,7 +56,7 @@ func (g *Gate) beginRead(giveUp func()) Attempt {
 // failedRead ends a Read with its error. It counts only if the Read was given up, because the
 // next request finds out whether the service responds.
 func (a Attempt) failedRead(err error) error {
-	if !a.gate.isGone(a.pending) {
+	if !a.gate.isGivenUp(a.pending) {
 		a.finish(Nothing, err)
 		return err
 	}

@@ -34,24 +34,24 @@ func (e *givenUpError) Temporary() bool { return true }
 
 var _ net.Error = (*givenUpError)(nil)
 
-// isGone reports whether a request was given up.
-func (g *Gate) isGone(p *pending) bool {
+// isGivenUp reports whether a request was given up.
+func (g *Gate) isGivenUp(p *pending) bool {
 	g.monitor.mu.Lock()
 	defer g.monitor.mu.Unlock()
-	return p != nil && p.gone
+	return p != nil && p.gaveUp
 }
 
-// hopeless returns the functions that end the requests which must be given up. It must be
+// requestsToGiveUp returns the functions that end the requests which must be given up. It must be
 // called with Monitor.mu held.
-func (g *Gate) hopeless(now time.Time) (giveUp []func()) {
-	if g.opens == nil || g.since.IsZero() {
+func (g *Gate) requestsToGiveUp(now time.Time) (giveUp []func()) {
+	if g.opens == nil || g.outageSince.IsZero() {
 		return nil
 	}
 	patience := g.monitor.patience
-	over := patience > 0 && now.Sub(g.since) >= patience
+	over := patience > 0 && now.Sub(g.outageSince) >= patience
 	for p := range g.pending {
-		if !p.gone && !p.arriving(now) && (over || now.Sub(p.began) >= hopelessAfter) {
-			p.gone = true
+		if !p.gaveUp && !p.arriving(now) && (over || now.Sub(p.began) >= hopelessAfter) {
+			p.gaveUp = true
 			giveUp = append(giveUp, p.giveUp)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// When notices are reported.
+// The times of notices.
 const (
 	reportAfter = 3 * time.Second // after the first request without a usable response
 	reportEvery = 30 * time.Second
@@ -52,7 +52,7 @@ func (m *Monitor) Run(ctx context.Context) {
 	for {
 		select {
 		case <-ticker.C:
-			notices, giveUp := m.look(time.Now())
+			notices, giveUp := m.check(time.Now())
 			for _, notice := range notices {
 				m.config.Report(notice)
 			}
@@ -68,26 +68,26 @@ func (m *Monitor) Run(ctx context.Context) {
 	}
 }
 
-func (m *Monitor) look(now time.Time) (notices []Notice, giveUp []func()) {
+func (m *Monitor) check(now time.Time) (notices []Notice, giveUp []func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.wake(now)
-	m.looked = now
+	m.lastCheck = now
 	for _, s := range m.services {
-		if notice, ok := s.look(now, m.patience); ok {
+		if notice, ok := s.check(now, m.patience); ok {
 			notices = append(notices, notice)
 		}
 		for _, g := range s.gates {
-			giveUp = append(giveUp, g.hopeless(now)...)
+			giveUp = append(giveUp, g.requestsToGiveUp(now)...)
 		}
 	}
 	slices.SortFunc(notices, func(a, b Notice) int { return strings.Compare(a.Service, b.Service) })
 	return notices, giveUp
 }
 
-// look returns the notice that is due. It must be called with Monitor.mu held.
-func (s *service) look(now time.Time, patience time.Duration) (notice Notice, ok bool) {
-	out := s.out(now)
+// check returns the notice that is due. It must be called with Monitor.mu held.
+func (s *service) check(now time.Time, patience time.Duration) (notice Notice, ok bool) {
+	out := s.reportedGates(now)
 	if len(out) == 0 {
 		return Notice{}, false
 	}
@@ -98,20 +98,25 @@ func (s *service) look(now time.Time, patience time.Duration) (notice Notice, ok
 	if !s.warned.IsZero() && now.Sub(s.warned) < least {
 		return Notice{}, false
 	}
-	notice = Notice{Kind: Continues, Service: s.name, Requests: kinds(out), Attempts: s.vain}
+	notice = Notice{
+		Kind:     Continues,
+		Service:  s.name,
+		Requests: kinds(out),
+		Attempts: s.vainAttempts,
+	}
 	if !s.reported {
 		notice.Kind, notice.Attempts = Began, 0
-		s.reported, s.began, s.vain = true, now, 0
+		s.reported, s.began, s.vainAttempts = true, now, 0
 	}
 	ends := false
 	for _, g := range out {
 		ends = ends || !g.terms.endless
-		if s.began.After(g.since) {
-			s.began = g.since
+		if s.began.After(g.outageSince) {
+			s.began = g.outageSince
 		}
-		notice.Attempts += g.vain
-		if g.last != nil {
-			notice.Err = g.last
+		notice.Attempts += g.vainAttempts
+		if g.lastErr != nil {
+			notice.Err = g.lastErr
 		}
 	}
 	s.warned, notice.For = now, now.Sub(s.began)
@@ -128,26 +133,26 @@ func (m *Monitor) Away(use string) (service string, err error, ok bool) {
 	defer m.mu.Unlock()
 	for key, g := range m.gates {
 		if g.opens != nil && strings.HasPrefix(key.requests, use+" ") {
-			return key.service, g.last, true
+			return key.service, g.lastErr, true
 		}
 	}
 	return "", nil, false
 }
 
-// out returns the gates that have been closed for some time and for which requests wait. It
-// opens gates that no caller has used for a long time.
-func (s *service) out(now time.Time) (out []*Gate) {
+// reportedGates returns the gates that have been closed for some time and for which requests wait.
+// It opens gates that no caller has used for a long time.
+func (s *service) reportedGates(now time.Time) (out []*Gate) {
 	closed := false
 	for _, g := range s.gates {
 		g.watchSilence(now)
 		idle := g.underWay == 0 && g.waiting == 0
-		switch unused := now.Sub(g.asked); {
+		switch unused := now.Sub(g.lastSent); {
 		case g.opens == nil:
 		case idle && unused >= forgetAfter:
 			g.open()
-			g.since, g.failures, g.vain = time.Time{}, 0, 0
+			g.outageSince, g.failures, g.vainAttempts = time.Time{}, 0, 0
 			continue
-		case (!idle || unused < idleAfter) && now.Sub(g.since) >= reportAfter:
+		case (!idle || unused < idleAfter) && now.Sub(g.outageSince) >= reportAfter:
 			out = append(out, g)
 		}
 		closed = closed || g.opens != nil

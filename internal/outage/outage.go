@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// When a gate closes, and what it does then.
+// The conditions under which a gate closes and opens.
 const (
 	// failuresToClose is the number of consecutive failures after which a gate closes, but
 	// not earlier than closeAfter. After manyFailures it closes at once. A successful
@@ -62,9 +62,9 @@ type Config struct {
 type Monitor struct {
 	config Config
 
-	mu       sync.Mutex
-	looked   time.Time     // last check by Run; zero before it runs
-	patience time.Duration // 0: unknown
+	mu        sync.Mutex
+	lastCheck time.Time     // last check by Run; zero before it runs
+	patience  time.Duration // 0: unknown
 	// probe sends a probe to an endpoint; nil if probes are not possible.
 	probe    func(ctx context.Context, endpoint *url.URL) error
 	services map[string]*service
@@ -100,10 +100,10 @@ type service struct {
 	probe       *probe   // in flight; nil without one
 	probeFailed bool     // the last probe of the outage failed
 
-	reported bool // that the outage has begun
-	warned   time.Time
-	began    time.Time // of the outage that was reported
-	vain     int       // attempts in that outage
+	reported     bool // that the outage has begun
+	warned       time.Time
+	began        time.Time // of the outage that was reported
+	vainAttempts int       // attempts in that outage
 }
 
 type gateKey struct{ service, requests string }
@@ -117,26 +117,26 @@ type Gate struct {
 	turn     chan struct{} // held by the first waiter
 
 	// Guarded by Monitor.mu.
-	underWay int
-	stale    int       // requests under way that were sent before the end of the last outage
-	outages  int       // number of outages that have ended
-	since    time.Time // since when requests got no usable response; zero without an outage
-	failures int       // consecutive failures
-	vain     int       // attempts without a usable response since then
-	last     error     // the last failure
-	asked    time.Time // when the last request was sent
-	opens    chan struct{}
-	waiting  int
-	permit   time.Time // until when one request may pass
-	pending  map[*pending]struct{}
-	giveUp   func() // gives up the requests that are not pending; may be nil
+	underWay     int
+	stale        int       // requests under way that were sent before the end of the last outage
+	outages      int       // number of outages that have ended
+	outageSince  time.Time // since when requests got no usable response; zero without an outage
+	failures     int       // consecutive failures
+	vainAttempts int       // attempts without a usable response since then
+	lastErr      error     // the last failure
+	lastSent     time.Time // when the last request was sent
+	opens        chan struct{}
+	waiting      int
+	permit       time.Time // until when one request may pass
+	pending      map[*pending]struct{}
+	giveUp       func() // gives up the requests that are not pending; may be nil
 }
 
 // pending is a request in flight that can be given up.
 type pending struct {
 	began  time.Time // when it was sent, or a part of its response last arrived
 	giveUp func()
-	gone   bool // it was given up
+	gaveUp bool // it was given up
 
 	arrived time.Time // when a read of its response last began or ended; zero before the first
 	reading bool      // a read of its response is in progress
@@ -233,9 +233,9 @@ func (g *Gate) begin(long bool, giveUp func()) (Attempt, error) {
 	m.wake(now)
 	g.watchSilence(now)
 	if g.opens != nil && !g.mayAsk(now) {
-		return Attempt{}, &HeldError{gate: g, Service: g.service.name, Err: g.last}
+		return Attempt{}, &HeldError{gate: g, Service: g.service.name, Err: g.lastErr}
 	}
-	g.asked = now
+	g.lastSent = now
 	if long {
 		return Attempt{gate: g, long: true, outages: g.outages}, nil
 	}
@@ -244,8 +244,8 @@ func (g *Gate) begin(long bool, giveUp func()) (Attempt, error) {
 
 // watched returns an attempt whose response is due. It must be called with Monitor.mu held.
 func (g *Gate) watched(now time.Time, giveUp func(), read bool) Attempt {
-	if g.since.IsZero() {
-		g.since = now
+	if g.outageSince.IsZero() {
+		g.outageSince = now
 	}
 	g.underWay++
 	if giveUp == nil {
@@ -263,7 +263,7 @@ func (a Attempt) End(err error) error {
 	if g == nil {
 		return err
 	}
-	if err != nil && g.isGone(a.pending) {
+	if err != nil && g.isGivenUp(a.pending) {
 		err = &givenUpError{err}
 	}
 	verdict := g.monitor.config.Judge(err)
@@ -309,19 +309,19 @@ func (g *Gate) end(a Attempt, verdict Verdict, err error) (notice Notice) {
 		if stale {
 			return Notice{} // the service was away when the request was sent
 		}
-		if g.since.IsZero() {
-			g.since = now
+		if g.outageSince.IsZero() {
+			g.outageSince = now
 		}
 		g.failures++
-		g.vain++
-		g.last = err
+		g.vainAttempts++
+		g.lastErr = err
 		if g.failures >= manyFailures ||
-			g.failures >= g.terms.failures && now.Sub(g.since) >= g.terms.after {
+			g.failures >= g.terms.failures && now.Sub(g.outageSince) >= g.terms.after {
 			g.shut()
 		}
 	case Nothing:
 		if g.underWay == g.stale && g.failures == 0 && g.opens == nil {
-			g.since = time.Time{}
+			g.outageSince = time.Time{}
 		}
 	}
 	return Notice{}
@@ -329,15 +329,15 @@ func (g *Gate) end(a Attempt, verdict Verdict, err error) (notice Notice) {
 
 // answered opens the gate. It must be called with mu held, like all functions below.
 func (g *Gate) answered(now time.Time) (notice Notice) {
-	g.failures, g.last = 0, nil
-	was, vain := g.since, g.vain
-	g.since, g.vain = time.Time{}, 0
+	g.failures, g.lastErr = 0, nil
+	was, vain := g.outageSince, g.vainAttempts
+	g.outageSince, g.vainAttempts = time.Time{}, 0
 	if g.opens != nil {
 		g.outages++
 		g.stale = g.underWay
 	}
 	if g.underWay > g.stale {
-		g.since = now
+		g.outageSince = now
 	}
 	if g.opens == nil {
 		return Notice{}
@@ -351,20 +351,20 @@ func (g *Gate) answered(now time.Time) (notice Notice) {
 	if s.began.After(was) {
 		s.began = was
 	}
-	s.vain += vain
+	s.vainAttempts += vain
 	for _, other := range s.gates {
 		if other.opens != nil {
 			return Notice{}
 		}
 	}
 	s.reported = false
-	return Notice{Kind: Ended, Service: s.name, For: now.Sub(s.began), Attempts: s.vain}
+	return Notice{Kind: Ended, Service: s.name, For: now.Sub(s.began), Attempts: s.vainAttempts}
 }
 
 func (g *Gate) shut() {
 	if g.opens == nil {
 		g.opens = make(chan struct{})
-		if next := g.asked.Add(interval); next.After(g.service.next) {
+		if next := g.lastSent.Add(interval); next.After(g.service.next) {
 			g.service.next = next
 		}
 	}
@@ -379,17 +379,17 @@ func (g *Gate) open() {
 // wake discards the observations from before the process was suspended, because no response
 // could be read meanwhile. It must be called with mu held.
 func (m *Monitor) wake(now time.Time) {
-	if m.looked.IsZero() || now.Sub(m.looked) < asleepAfter {
+	if m.lastCheck.IsZero() || now.Sub(m.lastCheck) < asleepAfter {
 		return
 	}
-	m.looked = now
+	m.lastCheck = now
 	for _, g := range m.gates {
 		if g.opens != nil {
 			g.open()
 		}
-		g.since, g.failures, g.vain = time.Time{}, 0, 0
+		g.outageSince, g.failures, g.vainAttempts = time.Time{}, 0, 0
 		if g.underWay > g.stale {
-			g.since = now
+			g.outageSince = now
 		}
 		for p := range g.pending {
 			p.began = now
@@ -400,7 +400,7 @@ func (m *Monitor) wake(now time.Time) {
 // watchSilence closes the gate if there are no responses to requests that were sent since the
 // last outage.
 func (g *Gate) watchSilence(now time.Time) {
-	if g.underWay > g.stale && now.Sub(g.since) >= silentAfter {
+	if g.underWay > g.stale && now.Sub(g.outageSince) >= silentAfter {
 		g.shut()
 	}
 }

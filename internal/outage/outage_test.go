@@ -35,8 +35,8 @@ func judge(err error) Verdict {
 	return Unusable
 }
 
-// world is a monitor, a service and its workers, in virtual time.
-type world struct {
+// testService is a Monitor, a service and its workers in virtual time.
+type testService struct {
 	*Monitor
 	began time.Time
 
@@ -48,10 +48,10 @@ type world struct {
 	at       []time.Duration // of the notices
 }
 
-// newWorld must be called in a bubble. stop ends the monitor and the workers.
-func newWorld(t *testing.T, workers int, requests ...string) (w *world, stop func()) {
+// newTestService must be called in a synctest bubble. stop ends the monitor and the workers.
+func newTestService(t *testing.T, workers int, requests ...string) (w *testService, stop func()) {
 	t.Helper()
-	w = &world{began: time.Now()}
+	w = &testService{began: time.Now()}
 	w.set(func(string) (time.Duration, error) { return 100 * time.Millisecond, nil })
 	w.Monitor = New(Config{Judge: judge, Report: func(n Notice) {
 		w.mu.Lock()
@@ -75,7 +75,7 @@ func newWorld(t *testing.T, workers int, requests ...string) (w *world, stop fun
 }
 
 // work sends one request after another.
-func (w *world) work(ctx context.Context, gate *Gate, kind string) {
+func (w *testService) work(ctx context.Context, gate *Gate, kind string) {
 	for ctx.Err() == nil {
 		err := w.send(gate, kind)
 		var held *HeldError
@@ -87,7 +87,7 @@ func (w *world) work(ctx context.Context, gate *Gate, kind string) {
 	}
 }
 
-func (w *world) send(gate *Gate, kind string) error {
+func (w *testService) send(gate *Gate, kind string) error {
 	gone := make(chan struct{})
 	attempt, err := gate.BeginFor(func() { close(gone) })
 	if err != nil {
@@ -112,20 +112,20 @@ func (w *world) send(gate *Gate, kind string) error {
 	return attempt.End(err)
 }
 
-func (w *world) set(answer func(requests string) (time.Duration, error)) {
+func (w *testService) set(answer func(requests string) (time.Duration, error)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.answer = answer
 }
 
-func (w *world) servedSoFar() int {
+func (w *testService) servedSoFar() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.served
 }
 
 // most returns the largest number of attempts in a second between two times.
-func (w *world) most(from, to time.Duration) (most int) {
+func (w *testService) most(from, to time.Duration) (most int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, first := range w.attempts {
@@ -155,7 +155,7 @@ func TestOutage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, stop := newWorld(t, 64, "")
+				w, stop := newTestService(t, 64, "")
 				time.Sleep(10 * time.Second)
 				w.set(away)
 				time.Sleep(100 * time.Second)
@@ -179,7 +179,7 @@ func TestOutage(t *testing.T) {
 	}
 }
 
-func (w *world) checkLines(t *testing.T) {
+func (w *testService) checkLines(t *testing.T) {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -214,7 +214,7 @@ func (w *world) checkLines(t *testing.T) {
 // TestFailuresBetweenAnswers: a service that responds to half of the requests has no outage.
 func TestFailuresBetweenAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 8, "")
+		w, stop := newTestService(t, 8, "")
 		var mu sync.Mutex
 		n := 0
 		w.set(func(string) (time.Duration, error) {
@@ -237,7 +237,7 @@ func TestFailuresBetweenAnswers(t *testing.T) {
 // names the writes.
 func TestOutageOfWrites(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 4, "reads", "writes")
+		w, stop := newTestService(t, 4, "reads", "writes")
 		w.set(func(kind string) (time.Duration, error) {
 			if kind == "writes" {
 				return 0, errAway
@@ -261,7 +261,7 @@ func TestOutageOfWrites(t *testing.T) {
 // TestFlappingService: a service with many short outages is reported at most once in 10 s.
 func TestFlappingService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 8, "")
+		w, stop := newTestService(t, 8, "")
 		for range 12 {
 			w.set(func(string) (time.Duration, error) { return 0, errAway })
 			time.Sleep(4500 * time.Millisecond)
@@ -290,7 +290,7 @@ func TestFlappingService(t *testing.T) {
 // end, in silence or with an error, do not begin another one.
 func TestLostRequestsFailAfterTheOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		gate := w.Gate("S3 at there", "")
 		begin := func() Attempt {
 			a, err := gate.Begin(false)
@@ -329,7 +329,7 @@ func TestLostRequestsFailAfterTheOutage(t *testing.T) {
 // gate opens after some time.
 func TestUnneededService(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		gate := w.RareGate("KMS at there", "")
 		w.set(func(string) (time.Duration, error) { return 0, errAway })
 		for range 3 {
@@ -351,7 +351,7 @@ func TestUnneededService(t *testing.T) {
 // TestThrottlingIsNoOutage: throttled requests close a gate only if they pass no rate limiter.
 func TestThrottlingIsNoOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		w.set(func(string) (time.Duration, error) { return 0, errThrottled })
 		limited, rare := w.Gate("KMS at there", ""), w.RareGate("DynamoDB at there", "checkpoint")
 		var held *HeldError
@@ -370,7 +370,7 @@ func TestThrottlingIsNoOutage(t *testing.T) {
 // TestAwait: waiters are served in order, one each second, and wait at most for their limit.
 func TestAwait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		gate := w.StrictGate("KMS at there", "")
 		w.set(func(string) (time.Duration, error) { return 0, errAway })
 		_ = w.send(gate, "")
@@ -419,13 +419,13 @@ func TestSuspended(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.look(time.Now())
+		m.check(time.Now())
 		time.Sleep(time.Minute) // nothing runs
 		after, err := gate.Begin(false)
 		if err != nil {
 			t.Errorf("the first request is held: %v", err)
 		}
-		if notices, _ := m.look(time.Now()); len(notices) > 0 {
+		if notices, _ := m.check(time.Now()); len(notices) > 0 {
 			t.Errorf("reported: %+v", notices)
 		}
 		_, _ = before.End(nil), after.End(nil)
@@ -436,7 +436,7 @@ func TestSuspended(t *testing.T) {
 // the outage is sent a second and a half after its beginning.
 func TestFirstRequestAfterTheCut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		w.set(func(string) (time.Duration, error) { return 0, errAway })
 		gate := w.Gate("KMS at there", "")
 		time.Sleep(1500 * time.Millisecond)
@@ -465,7 +465,7 @@ func (b silentBody) Close() error { return nil }
 // and the request is given up.
 func TestSilentBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		gate := w.Gate("KMS at there", "")
 		ctx, cancel := context.WithCancel(t.Context())
 		object := &s3.GetObjectOutput{Body: silentBody{ctx}}
@@ -497,7 +497,7 @@ func (g *Gate) closed() bool {
 // refuses new requests. It ends a silence.
 func TestBodiesDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		gate := w.StrictGate("KMS at there", "")
 		open := func() {
 			object := &s3.GetObjectOutput{Body: io.NopCloser(strings.NewReader("text"))}
@@ -530,7 +530,7 @@ func TestBodiesDuringAnOutage(t *testing.T) {
 // TestPatience: no request is in flight for longer than the program waits in an outage.
 func TestPatience(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		w.SetPatience(4 * time.Second)
 		w.set(func(string) (time.Duration, error) { return time.Hour, nil })
 		err := w.send(w.Gate("KMS at there", ""), "")
@@ -545,7 +545,7 @@ func TestPatience(t *testing.T) {
 // program can continue without the requests.
 func TestGivesUpInIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		w.SetPatience(time.Minute)
 		w.set(func(string) (time.Duration, error) { return 0, errAway })
 		strict, rare := w.StrictGate("KMS at there", ""), w.RareGate("S3 at there", "checkpoint")

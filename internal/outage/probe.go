@@ -86,7 +86,7 @@ func (s *service) needsProbe(now time.Time) bool {
 		if g.opens == nil {
 			continue
 		}
-		if g.waiting > 0 || now.Sub(g.asked) < interval {
+		if g.waiting > 0 || now.Sub(g.lastSent) < interval {
 			return false
 		}
 		needed = needed || g.underWay > 0
@@ -137,12 +137,12 @@ func (m *Monitor) probed(p *probe, err error) (giveUp []func()) {
 // lost returns the functions that give up the requests sent before a probe. It must be called
 // with Monitor.mu held.
 func (g *Gate) lost(probed time.Time) (giveUp []func()) {
-	if g.opens == nil || g.asked.After(probed) {
+	if g.opens == nil || g.lastSent.After(probed) {
 		return nil
 	}
 	for p := range g.pending {
-		if !p.gone && probed.Sub(p.began) >= interval {
-			p.gone = true
+		if !p.gaveUp && probed.Sub(p.began) >= interval {
+			p.gaveUp = true
 			giveUp = append(giveUp, p.giveUp)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // probeWith makes the monitor send probes, and begins a worker of the service.
-func (w *world) probeWith(t *testing.T, probe func(ctx context.Context) error) (stop func()) {
+func (w *testService) probeWith(t *testing.T, probe func(ctx context.Context) error) (stop func()) {
 	t.Helper()
 	w.Monitor.mu.Lock()
 	w.probe = func(ctx context.Context, _ *url.URL) error {
@@ -41,7 +41,7 @@ func (w *world) probeWith(t *testing.T, probe func(ctx context.Context) error) (
 func TestOnlyRequestIsLost(t *testing.T) {
 	for ends := 14 * time.Second; ends < 27*time.Second; ends += 330 * time.Millisecond {
 		synctest.Test(t, func(t *testing.T) {
-			w, stop := newWorld(t, 0)
+			w, stop := newTestService(t, 0)
 			up := func() bool {
 				at := time.Since(w.began)
 				return at < 10*time.Second || at >= ends
@@ -76,7 +76,7 @@ func TestOnlyRequestIsLost(t *testing.T) {
 // give up a request, because its response may only be late.
 func TestSlowServiceIsNotGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, stop := newWorld(t, 0)
+		w, stop := newTestService(t, 0)
 		w.set(func(string) (time.Duration, error) { return 9 * time.Second, nil })
 		probes := 0
 		stopWorker := w.probeWith(t, func(context.Context) error {

@@ -10,7 +10,7 @@ import (
 
 const oldKey, newKey, thirdKey = "arn:old", "arn:new", "arn:third"
 
-// facts are those of a complete pass that found ten slots under the new key.
+// facts returns the facts of a complete pass that found ten slots under the new key.
 func facts(change func(*keyFacts)) keyFacts {
 	f := keyFacts{
 		key:         checkpoint.Key{ARN: oldKey, Given: "alias/old", Algorithm: symmetricAlgorithm},
@@ -27,7 +27,7 @@ func facts(change func(*keyFacts)) keyFacts {
 	return f
 }
 
-// failed adds slots that failed, of one origin.
+// failed adds failed slots with an origin.
 func failed(origin checkpoint.Origin, n int64) func(*keyFacts) {
 	return func(f *keyFacts) {
 		f.counts.Slots.Seen += n
@@ -38,8 +38,8 @@ func failed(origin checkpoint.Origin, n int64) func(*keyFacts) {
 	}
 }
 
-// The answer on a key follows from what was found under it, and from nothing that cannot be
-// under it.
+// TestDecideKey: the answer on a key depends on the slots that are or may be under the key, and not
+// on other slots.
 func TestDecideKey(t *testing.T) {
 	asymmetric := func(then func(*keyFacts)) func(*keyFacts) {
 		return func(f *keyFacts) {
@@ -51,7 +51,7 @@ func TestDecideKey(t *testing.T) {
 		name           string
 		change         func(*keyFacts)
 		answer, reason string
-		says           string
+		want           string
 	}{
 		{"nothing under it", func(*keyFacts) {}, Yes, ReasonCanBeDisabled,
 			"alias/old can be disabled. None of the 10 ciphertexts"},
@@ -59,7 +59,7 @@ func TestDecideKey(t *testing.T) {
 			f.counts.Slots.Foreign = 7
 			f.counts.AddKey(thirdKey, checkpoint.KeyCount{Slots: 7})
 		}, Yes, ReasonCanBeDisabled, "Slots under other keys: 7."},
-		{"read in part", func(f *keyFacts) {
+		{"targets that were read partly", func(f *keyFacts) {
 			f.counts.Search = checkpoint.SearchCounts{Partial: 9, Bodies: 1}
 		}, Yes, ReasonCanBeDisabled, "unused attributes in 9 rows; " +
 			"unused bodies of 1 object (set search: all)."},
@@ -83,7 +83,9 @@ func TestDecideKey(t *testing.T) {
 			f.complete = false
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})
 		}, No, ReasonRemaining, "cannot be disabled"},
-		{"the destination too", func(f *keyFacts) { f.destination = oldKey }, No, ReasonSameKey,
+		{"also the destination key", func(f *keyFacts) {
+			f.destination = oldKey
+		}, No, ReasonSameKey,
 			"stays in use"},
 		{"stopped", func(f *keyFacts) { f.complete = false }, AnswerNotProven, ReasonNoLook,
 			"not yet proven to be unused"},
@@ -91,7 +93,7 @@ func TestDecideKey(t *testing.T) {
 			f.pass, f.counts.Slots.Rotated = 4, 2
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 2, Rotated: 2})
 		}, AnswerNotProven, ReasonMoved, "Pass 4 moved 2 ciphertexts"},
-		{"moved, as the version before counted it", func(f *keyFacts) {
+		{"moved, counted by an earlier version", func(f *keyFacts) {
 			f.counts.Slots.Rotated = 2
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 2})
 		}, AnswerNotProven, ReasonMoved, "This pass moved 2"},
@@ -101,9 +103,9 @@ func TestDecideKey(t *testing.T) {
 			"skipped 9 items"},
 		{"doubtful", func(f *keyFacts) { f.doubtful = true }, AnswerNotProven, ReasonHeaders,
 			"not evidence"},
-		{"its header, and KMS cannot decrypt it", failed(oldKey, 1), AnswerNotProven,
+		{"a header of the key, but KMS cannot decrypt it", failed(oldKey, 1), AnswerNotProven,
 			ReasonUnreadable, "cannot decrypt 1 ciphertext under this key"},
-		{"its key, and KMS cannot decrypt it", func(f *keyFacts) {
+		{"KMS named the key, but cannot decrypt it", func(f *keyFacts) {
 			failed(oldKey, 1)(f)
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 1, Unreadable: 1})
 		}, AnswerNotProven, ReasonUnreadable, "cannot decrypt 1 ciphertext under this key"},
@@ -113,7 +115,7 @@ func TestDecideKey(t *testing.T) {
 			"the key is unknown"},
 		{"unread", failed(checkpoint.OriginUnread, 1), AnswerNotProven, ReasonUnread,
 			"no request was sent to KMS"},
-		{"failed, as the version before counted it", failed("", 1), AnswerNotProven,
+		{"failed, counted by an earlier version", failed("", 1), AnswerNotProven,
 			ReasonUnknownKey, "the key is unknown"},
 		{"RSA, no header", asymmetric(failed(checkpoint.OriginNone, 1)), AnswerNotProven,
 			ReasonUnknownKey, "the key is unknown"},
@@ -123,21 +125,22 @@ func TestDecideKey(t *testing.T) {
 			failed(checkpoint.OriginNone, 1)(f)
 			f.key.Algorithm = ""
 		}, AnswerNotProven, ReasonUnknownKey, "the key is unknown"},
-		{"nothing at all, as may be", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes,
+		{"nothing found, as allowed", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes,
 			ReasonCanBeDisabled, "No ciphertext was found"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got := decideKey(facts(test.change))
 			if got.Answer != test.answer || got.Reason != test.reason ||
-				!strings.Contains(got.Sentence, test.says) {
-				t.Errorf("%+v\nwant %s, %s, with %q", got, test.answer, test.reason, test.says)
+				!strings.Contains(got.Sentence, test.want) {
+				t.Errorf("%+v\nwant %s, %s, with %q", got, test.answer, test.reason, test.want)
 			}
 		})
 	}
 }
 
-// Records of the version before have no counts of rules: they are read, and prove nothing.
-func TestRulesOfTheVersionBefore(t *testing.T) {
+// TestRulesOfEarlierVersions: records of an earlier version have no counts of rules. They can be
+// read, but prove no rule.
+func TestRulesOfEarlierVersions(t *testing.T) {
 	before := checkpoint.Counts{
 		Items: checkpoint.ItemCounts{Seen: 10},
 		Slots: checkpoint.SlotCounts{Seen: 10, Current: 10},
@@ -178,8 +181,8 @@ func TestRulesOfTheVersionBefore(t *testing.T) {
 	}
 }
 
-// What was not found so far in a pass that is not complete is not listed: it may be in the
-// part that was not read.
+// TestUnfinishedPassListsNothingAsMissing: an incomplete pass does not list rules without a match,
+// because the part that was not read may have a match.
 func TestUnfinishedPassListsNothingAsMissing(t *testing.T) {
 	for status, want := range map[string]int{Stopped: 0, Complete: 1} {
 		s := Summary{Status: status}

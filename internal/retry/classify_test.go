@@ -26,16 +26,16 @@ import (
 	"rotator/internal/scan/dynamoscan"
 )
 
-// deaf is a server that gives every request the same answer, with the real SDK in
-// front of it.
-type deaf struct {
+// fixedServer is a server that sends the same response to every request. Requests are sent with
+// the SDK.
+type fixedServer struct {
 	config aws.Config
 	answer http.HandlerFunc
 }
 
-func newDeaf(t *testing.T) *deaf {
+func newFixedServer(t *testing.T) *fixedServer {
 	t.Helper()
-	d := &deaf{}
+	d := &fixedServer{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		d.answer(w, r)
@@ -47,7 +47,7 @@ func newDeaf(t *testing.T) *deaf {
 	return d
 }
 
-// jsonError is how the services that speak JSON refuse (AWS JSON 1.0 and 1.1).
+// jsonError returns an error response of the services with JSON protocols (AWS JSON 1.0 and 1.1).
 func jsonError(status int, code string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
@@ -61,7 +61,7 @@ func noBody(status int, _ string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 }
 
-// xmlError is how S3 refuses; to a HEAD it can say nothing but the status.
+// xmlError returns an error response of S3. The response to HEAD has no body.
 func xmlError(status int, code string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/xml")
@@ -75,8 +75,8 @@ func xmlError(status int, code string) http.HandlerFunc {
 	}
 }
 
-// reencrypt, update, get, head and copy are calls of the SDK that get the answer.
-func (d *deaf) reencrypt(ctx context.Context) error {
+// reencrypt, update, get, head and copy send a request with the SDK.
+func (d *fixedServer) reencrypt(ctx context.Context) error {
 	_, err := kms.NewFromConfig(d.config).ReEncrypt(ctx, &kms.ReEncryptInput{
 		CiphertextBlob:   []byte("blob"),
 		DestinationKeyId: aws.String("new"),
@@ -84,7 +84,7 @@ func (d *deaf) reencrypt(ctx context.Context) error {
 	return err
 }
 
-func (d *deaf) update(ctx context.Context) error {
+func (d *fixedServer) update(ctx context.Context) error {
 	_, err := dynamodb.NewFromConfig(d.config).UpdateItem(ctx, &dynamodb.UpdateItemInput{
 		TableName: aws.String("t"),
 		Key: map[string]dynamotypes.AttributeValue{
@@ -94,11 +94,11 @@ func (d *deaf) update(ctx context.Context) error {
 	return err
 }
 
-func (d *deaf) s3() *s3.Client {
+func (d *fixedServer) s3() *s3.Client {
 	return s3.NewFromConfig(d.config, func(o *s3.Options) { o.UsePathStyle = true })
 }
 
-func (d *deaf) get(ctx context.Context) error {
+func (d *fixedServer) get(ctx context.Context) error {
 	out, err := d.s3().GetObject(ctx, &s3.GetObjectInput{
 		Bucket: aws.String("b"),
 		Key:    aws.String("k"),
@@ -111,7 +111,7 @@ func (d *deaf) get(ctx context.Context) error {
 	return err
 }
 
-func (d *deaf) head(ctx context.Context) error {
+func (d *fixedServer) head(ctx context.Context) error {
 	_, err := d.s3().HeadObject(ctx, &s3.HeadObjectInput{
 		Bucket: aws.String("b"),
 		Key:    aws.String("k"),
@@ -119,7 +119,7 @@ func (d *deaf) head(ctx context.Context) error {
 	return err
 }
 
-func (d *deaf) copy(ctx context.Context) error {
+func (d *fixedServer) copy(ctx context.Context) error {
 	_, err := d.s3().CopyObject(ctx, &s3.CopyObjectInput{
 		Bucket:     aws.String("b"),
 		Key:        aws.String("k"),
@@ -128,10 +128,10 @@ func (d *deaf) copy(ctx context.Context) error {
 	return err
 }
 
-// TestClassifyServices gives every error of KMS, DynamoDB and S3 that rotator can
-// meet the way through the SDK: typed, generic, and bare of any code.
+// TestClassifyServices classifies the errors of KMS, DynamoDB and S3 as the SDK returns them:
+// typed, generic, and without a code.
 func TestClassifyServices(t *testing.T) {
-	d := newDeaf(t)
+	d := newFixedServer(t)
 	type call func(context.Context) error
 	for _, test := range []struct {
 		service string
@@ -261,7 +261,7 @@ func TestClassifyServices(t *testing.T) {
 		{"S3, HEAD", d.head, xmlError, 403, "-", retry.KindDenied},
 		{"S3, HEAD", d.head, xmlError, 503, "-", retry.KindUnknown},
 		{"S3, HEAD", d.head, xmlError, 301, "-", retry.KindMissing},
-		// A copy may fail after its 200 has gone out (API_CopyObject).
+		// A copy can fail after the status 200 was sent (API_CopyObject).
 		{"S3, inside a 200", d.copy, xmlError, 200, "InternalError", retry.KindUnknown},
 		{"S3, inside a 200", d.copy, xmlError, 200, "SlowDown", retry.KindThrottled},
 		{"S3, inside a 200", d.copy, xmlError, 200, "AccessDenied", retry.KindDenied},
@@ -270,7 +270,7 @@ func TestClassifyServices(t *testing.T) {
 			d.answer = test.refuse(test.status, code)
 			err := test.call(t.Context())
 			if got := retry.Classify(err); got != test.want {
-				t.Errorf("%s, %d %s: class %d, want %d (%T: %v)", test.service, test.status, code,
+				t.Errorf("%s, %d %s: kind %d, want %d (%T: %v)", test.service, test.status, code,
 					got, test.want, err, err)
 			}
 		}
@@ -286,7 +286,7 @@ func TestKeyOfAnotherServer(t *testing.T) {
 			_, _ = io.WriteString(w, "<html></html>")
 		}
 	}
-	d := newDeaf(t)
+	d := newFixedServer(t)
 	for status, wrong := range map[int]bool{301: true, 404: true, 405: true, 403: false} {
 		for name, answer := range map[string]http.HandlerFunc{
 			"empty": noBody(status, ""),
@@ -304,17 +304,17 @@ func TestKeyOfAnotherServer(t *testing.T) {
 	d.answer = html(http.StatusBadGateway)
 	_, err := reencrypt.KeyARN(t.Context(), kms.NewFromConfig(d.config), "alias/new", nil)
 	if got := retry.Classify(err); got != retry.KindUnknown {
-		t.Errorf("502: class %d, want %d (%v)", got, retry.KindUnknown, err)
+		t.Errorf("502: kind %d, want %d (%v)", got, retry.KindUnknown, err)
 	}
 }
 
-// TestClassifyStatements does the same for statements that fail alone inside the 200
-// of a batch (API_BatchStatementError).
+// TestClassifyStatements classifies errors of single statements in a batch with status 200
+// (API_BatchStatementError).
 func TestClassifyStatements(t *testing.T) {
 	for code, want := range map[string]retry.ErrorKind{
-		"ConditionalCheckFailed": retry.KindChanged, // without the item, which is to be looked up
-		// The error of a statement does not give the cause. The same update in a request of
-		// its own would.
+		"ConditionalCheckFailed": retry.KindChanged, // without the item, which must be read
+		// The error of a statement does not contain the cause. The error of the same update in a
+		// separate request does.
 		"ThrottlingError": retry.KindBusy, "ProvisionedThroughputExceeded": retry.KindBusy,
 		"RequestLimitExceeded": retry.KindBusy, "TransactionConflict": retry.KindBusy,
 		"InternalServerError": retry.KindUnknown,
@@ -323,7 +323,7 @@ func TestClassifyStatements(t *testing.T) {
 		"ValidationError":     retry.KindInvalidCiphertext, "DuplicateItem": retry.KindUnexpected,
 		"ItemCollectionSizeLimitExceeded": retry.KindRefused,
 	} {
-		d := newDeaf(t)
+		d := newFixedServer(t)
 		d.answer = func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/x-amz-json-1.0")
 			switch _, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), "."); operation {
@@ -333,7 +333,7 @@ func TestClassifyStatements(t *testing.T) {
 						`"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],`+
 						`"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`)
 			case "BatchExecuteStatement":
-				if r.ContentLength < 2000 { // a probe, of one statement
+				if r.ContentLength < 2000 { // a probe with one statement
 					_, _ = io.WriteString(w,
 						`{"Responses":[{"Error":{"Code":"ConditionalCheckFailed",`+
 							`"Message":"why"}}]}`)
@@ -341,7 +341,7 @@ func TestClassifyStatements(t *testing.T) {
 				}
 				_, _ = fmt.Fprintf(w,
 					`{"Responses":[{"TableName":"t"},{"Error":{"Code":%q,"Message":"why"}}]}`, code)
-			default: // the same update alone has the same answer
+			default: // the same update in a separate request has the same response
 				alone := map[string]string{
 					"ValidationError":        "ValidationException",
 					"ConditionalCheckFailed": "ConditionalCheckFailedException",
@@ -359,15 +359,16 @@ func TestClassifyStatements(t *testing.T) {
 		})
 		results := table.Replace(t.Context(), []scan.Change{change("1"), change("2")})
 		if results[0].Err != nil {
-			t.Errorf("%s: the statement beside it: %v", code, results[0].Err)
+			t.Errorf("%s: the other statement: %v", code, results[0].Err)
 		}
 		if got := retry.Classify(results[1].Err); got != want {
-			t.Errorf("%s: class %d, want %d (%v)", code, got, want, results[1].Err)
+			t.Errorf("%s: kind %d, want %d (%v)", code, got, want, results[1].Err)
 		}
 	}
 }
 
-// change replaces one attribute; large enough to tell a batch from a probe.
+// change replaces one attribute. Its value is large, so that the server can distinguish a batch
+// from a probe.
 func change(id string) scan.Change {
 	row := func(blob string) *scan.Row {
 		return &scan.Row{
@@ -382,7 +383,7 @@ func change(id string) scan.Change {
 	}
 }
 
-// TestClassifyTransport lets answers get lost in every way.
+// TestClassifyTransport classifies the errors of lost, incomplete and late responses.
 func TestClassifyTransport(t *testing.T) {
 	cut := func(w http.ResponseWriter) {
 		connection, _, err := http.NewResponseController(w).Hijack()
@@ -395,18 +396,18 @@ func TestClassifyTransport(t *testing.T) {
 	}
 	for name, answer := range map[string]http.HandlerFunc{
 		"none": func(w http.ResponseWriter, _ *http.Request) { cut(w) },
-		"half of one": func(w http.ResponseWriter, _ *http.Request) {
+		"incomplete": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, `{"CiphertextBlob":"AQ`)
 			_ = http.NewResponseController(w).Flush()
 			cut(w)
 		},
-		"of no form": func(w http.ResponseWriter, _ *http.Request) {
+		"malformed": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, `<html>`)
 		},
 		"too late": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	} {
-		d := newDeaf(t) // an abandoned request may still be running at the server
+		d := newFixedServer(t) // an abandoned request may still be running at the server
 		d.answer = answer
 		for service, call := range map[string]func(context.Context) error{
 			"KMS":      d.reencrypt,
@@ -416,12 +417,12 @@ func TestClassifyTransport(t *testing.T) {
 			err := call(ctx)
 			cancel()
 			if got := retry.Classify(err); got != retry.KindUnknown {
-				t.Errorf("%s, answer: %s: class %d, want %d (%v)", service, name, got,
+				t.Errorf("%s, response: %s: kind %d, want %d (%v)", service, name, got,
 					retry.KindUnknown, err)
 			}
 		}
 	}
-	refused := newDeaf(t)
+	refused := newFixedServer(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -435,13 +436,13 @@ func TestClassifyTransport(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if got := retry.Classify(refused.reencrypt(ended)); got != retry.KindStopped {
-		t.Errorf("our own context ended: class %d, want %d", got, retry.KindStopped)
+		t.Errorf("the context of the run ended: kind %d, want %d", got, retry.KindStopped)
 	}
 }
 
-// TestClassifyOurs sorts the errors of our own packages, wrapped as callers wrap them.
-func TestClassifyOurs(t *testing.T) {
-	d := newDeaf(t)
+// TestClassifyOwnErrors classifies the errors of rotator's packages, wrapped as by their callers.
+func TestClassifyOwnErrors(t *testing.T) {
+	d := newFixedServer(t)
 	d.answer = xmlError(403, "AccessDenied")
 	for _, test := range []struct {
 		err  error
@@ -469,12 +470,12 @@ func TestClassifyOurs(t *testing.T) {
 			err = fmt.Errorf("load an item: %w", err)
 		}
 		if got := retry.Classify(err); got != test.want {
-			t.Errorf("%v: class %d, want %d", test.err, got, test.want)
+			t.Errorf("%v: kind %d, want %d", test.err, got, test.want)
 		}
 	}
 }
 
-// TestDecide holds each decision to the words of the design.
+// TestDecide checks the decision for each kind of event.
 func TestDecide(t *testing.T) {
 	const s = time.Second
 	stop := func(kind retry.StopKind) retry.Decision {
@@ -491,13 +492,13 @@ func TestDecide(t *testing.T) {
 	}{
 		{"success", everywhere, retry.Event{}, do(retry.Accept)},
 		{
-			"our own end",
+			"the context of the run ended",
 			everywhere,
 			retry.Event{Kind: retry.KindStopped},
 			stop(retry.StopInterrupted),
 		},
 		{
-			"throttled, however often",
+			"throttled, any number of times",
 			everywhere,
 			retry.Event{Kind: retry.KindThrottled, Failures: 1000, MaxOutage: s},
 			do(retry.Slower),
@@ -509,31 +510,31 @@ func TestDecide(t *testing.T) {
 			stop(retry.StopUnavailable),
 		},
 		{
-			"a busy place",
+			"contention at an item",
 			everywhere,
 			retry.Event{Kind: retry.KindBusy, Failures: 1000, MaxOutage: s},
 			do(retry.Again),
 		},
 		{
-			"a place that stays busy",
+			"contention at an item for too long",
 			items,
 			retry.Event{Kind: retry.KindBusy, Unanswered: 2 * s, MaxOutage: s},
 			do(retry.FailSlot),
 		},
 		{
-			"a range that stays too busy to be listed",
+			"contention while listing for too long",
 			[]retry.Operation{retry.Listing},
 			retry.Event{Kind: retry.KindBusy, Unanswered: 2 * s, MaxOutage: s},
 			stop(retry.StopUnavailable),
 		},
 		{
-			"no answer, at first",
+			"no response",
 			[]retry.Operation{retry.Listing, retry.Reading, retry.Asking},
 			retry.Event{Kind: retry.KindUnknown, Failures: 1, MaxOutage: s},
 			do(retry.Again),
 		},
 		{
-			"a write without an answer",
+			"a write without a response",
 			[]retry.Operation{retry.Writing},
 			retry.Event{Kind: retry.KindUnknown, Failures: 1, MaxOutage: s},
 			do(retry.ReadAgain),
@@ -545,20 +546,20 @@ func TestDecide(t *testing.T) {
 			do(retry.Again),
 		},
 		{
-			"no answer to this one alone",
+			"no response to this request, but to others",
 			[]retry.Operation{retry.Reading, retry.Asking},
 			retry.Event{Kind: retry.KindUnknown, Failures: 8, MaxOutage: s},
 			do(retry.FailSlot),
 		},
 		{
-			"no answer to any request for too long",
+			"no response to any request for too long",
 			everywhere,
 			retry.Event{Kind: retry.KindUnknown, Unanswered: 2 * s, MaxOutage: s},
 			stop(retry.StopUnavailable),
 		},
-		{"a key not usable, for now", []retry.Operation{retry.Listing, retry.Asking},
+		{"a key not usable, within Settle", []retry.Operation{retry.Listing, retry.Asking},
 			retry.Event{Kind: retry.KindKeyState, UnusableFor: s, Settle: 30 * s}, do(retry.Again)},
-		{"a key not usable", []retry.Operation{retry.Listing, retry.Asking},
+		{"a key not usable, after Settle", []retry.Operation{retry.Listing, retry.Asking},
 			retry.Event{Kind: retry.KindKeyState, UnusableFor: 31 * s, Settle: 30 * s},
 			stop(retry.StopAccess)},
 		{"the key of one item not usable", []retry.Operation{retry.Reading, retry.Writing},
@@ -566,20 +567,25 @@ func TestDecide(t *testing.T) {
 		{"the keys of all items not usable", []retry.Operation{retry.Reading, retry.Writing},
 			retry.Event{Kind: retry.KindKeyState, Denials: 8}, stop(retry.StopAccess)},
 		{
-			"credentials refused, for now",
+			"credentials refused, within Settle",
 			everywhere,
 			retry.Event{Kind: retry.KindCredentials, UnusableFor: s, Settle: 30 * s},
 			do(retry.Again),
 		},
 		{
-			"credentials refused",
+			"credentials refused, after Settle",
 			everywhere,
 			retry.Event{Kind: retry.KindCredentials, UnusableFor: 31 * s, Settle: 30 * s},
 			stop(retry.StopAccess),
 		},
-		{"no such place", everywhere, retry.Event{Kind: retry.KindMissing}, stop(retry.StopJob)},
 		{
-			"a disk that takes no more",
+			"no such table or bucket",
+			everywhere,
+			retry.Event{Kind: retry.KindMissing},
+			stop(retry.StopJob),
+		},
+		{
+			"a full disk",
 			everywhere,
 			retry.Event{Kind: retry.KindStorage},
 			stop(retry.StopStorage),
@@ -591,7 +597,7 @@ func TestDecide(t *testing.T) {
 			stop(retry.StopAccess),
 		},
 		{
-			"KMS denies one",
+			"KMS denies one request",
 			[]retry.Operation{retry.Asking},
 			retry.Event{Kind: retry.KindDenied, Denials: 1},
 			do(retry.AskOpposite),
@@ -603,31 +609,31 @@ func TestDecide(t *testing.T) {
 			do(retry.FailSlot),
 		},
 		{
-			"all are denied from the start",
+			"all requests are denied from the start",
 			items,
 			retry.Event{Kind: retry.KindDenied, Denials: 8},
 			stop(retry.StopAccess),
 		},
 		{
-			"some in a row are denied, after others were not",
+			"some consecutive denials after a success",
 			[]retry.Operation{retry.Reading, retry.Writing},
 			retry.Event{Kind: retry.KindDenied, Denials: 49, Allowed: true},
 			do(retry.FailSlot),
 		},
 		{
-			"all are denied from here on",
+			"many consecutive denials after a success",
 			items,
 			retry.Event{Kind: retry.KindDenied, Denials: 50, Allowed: true},
 			stop(retry.StopAccess),
 		},
 		{
-			"changed meanwhile",
+			"changed by another writer",
 			[]retry.Operation{retry.Writing},
 			retry.Event{Kind: retry.KindChanged},
 			do(retry.ReadAgain),
 		},
 		{
-			"deleted meanwhile",
+			"deleted by another writer",
 			[]retry.Operation{retry.Reading, retry.Writing},
 			retry.Event{Kind: retry.KindGone},
 			do(retry.ItemGone),
@@ -645,26 +651,26 @@ func TestDecide(t *testing.T) {
 			do(retry.AskOpposite),
 		},
 		{
-			"corrupt, or of another context",
+			"corrupt, or with another context",
 			[]retry.Operation{retry.Asking},
 			retry.Event{Kind: retry.KindInvalidCiphertext},
 			do(retry.AskOpposite),
 		},
 		{
-			"a write called invalid",
+			"an invalid write request",
 			[]retry.Operation{retry.Writing},
 			retry.Event{Kind: retry.KindInvalidCiphertext},
 			do(retry.FailSlot),
 		},
 		{
-			"a list called invalid",
+			"an invalid list request",
 			[]retry.Operation{retry.Listing},
 			retry.Event{Kind: retry.KindInvalidCiphertext},
 			stop(retry.StopJob),
 		},
 		{"unexpected", items, retry.Event{Kind: retry.KindUnexpected}, do(retry.FailSlot)},
 		{
-			"unexpected, of a list",
+			"unexpected error while listing",
 			[]retry.Operation{retry.Listing},
 			retry.Event{Kind: retry.KindUnexpected},
 			stop(retry.StopInternal),

@@ -90,14 +90,15 @@ func Decide(e Event) Decision {
 	case KindStopped:
 		return Decision{Stop, StopInterrupted}
 	case KindThrottled, KindBusy, KindTransient, KindUnknown:
-		return e.passing()
+		return e.temporary()
 	case KindKeyState, KindCredentials:
 		switch {
 		case e.Kind == KindCredentials && e.Operation == Reading &&
 			e.Refusals > attemptsSignature:
 			return Decision{Do: FailSlot} // the credentials are valid for other requests
 		case e.Kind == KindKeyState && (e.Operation == Reading || e.Operation == Writing):
-			return e.denied() // the key with which the store encrypts this item, such as SSE-KMS
+			// the key with which the store encrypts this item, for example with SSE-KMS
+			return e.denied()
 		case e.UnusableFor < e.Settle:
 			return Decision{Do: Again}
 		}
@@ -124,8 +125,8 @@ func Decide(e Event) Decision {
 	return Decision{Do: FailSlot}
 }
 
-// passing decides about errors that can be temporary.
-func (e Event) passing() Decision {
+// temporary decides about errors that can be temporary.
+func (e Event) temporary() Decision {
 	switch {
 	case e.Kind == KindBusy && e.Operation != Listing && e.Unanswered > e.MaxOutage:
 		return Decision{Do: FailSlot} // the store answers requests for other items

@@ -12,18 +12,18 @@ import (
 )
 
 // The delay between attempts is exponential with full jitter: a random time below a ceiling that
-// starts at backoffBase and doubles with each attempt, up to backoffMost. Throttled requests
+// starts at backoffBase and doubles with each attempt, up to maxBackoff. Throttled requests
 // have shorter delays, because the limiter already lowers the rate.
 const (
 	backoffBase   = 25 * time.Millisecond
-	backoffMost   = 2 * time.Second
+	maxBackoff    = 2 * time.Second
 	throttledBase = 5 * time.Millisecond
 	throttledMost = 400 * time.Millisecond
 )
 
-// patienceOver is the time by which WithRetry can exceed maxOutage, so that the last attempt can
-// return its error.
-const patienceOver = 500 * time.Millisecond
+// lastAttemptGrace is the time by which WithRetry can exceed maxOutage, so that the last attempt
+// can return its error.
+const lastAttemptGrace = 500 * time.Millisecond
 
 // Retrier retries requests. The retries of the AWS SDK must be disabled. Retrier records when
 // each service last answered, so that it can distinguish a failing request from an unavailable
@@ -57,7 +57,7 @@ func WithRetry(
 	ctx context.Context, maxOutage time.Duration, service string,
 	call func(context.Context) error,
 ) error {
-	over := time.Now().Add(maxOutage + patienceOver)
+	over := time.Now().Add(maxOutage + lastAttemptGrace)
 	limited := func(ctx context.Context) error { // the timeout of a request can be longer
 		ctx, cancel := context.WithDeadline(ctx, over)
 		defer cancel()
@@ -89,11 +89,11 @@ func (r *Retrier) Do(
 		if ctx.Err() != nil && e.Kind != KindNone {
 			return ctx.Err()
 		}
-		alive := r.lastAlive(service)
+		alive := r.lastResponse(service)
 		switch e.Kind {
 		case KindThrottled, KindTransient, KindUnknown:
 			e.Unanswered = min(time.Since(alive), time.Since(began))
-			// Count a failure again only if other requests succeeded since the last one.
+			// Count another failure only if other requests succeeded since the last one.
 			if HeldOf(err) == nil && (failed.IsZero() || alive.After(failed)) {
 				e.Failures++
 			}
@@ -158,7 +158,7 @@ func (r *Retrier) note(service string, at time.Time, answered bool) {
 	}
 }
 
-func (r *Retrier) lastAlive(service string) time.Time {
+func (r *Retrier) lastResponse(service string) time.Time {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.alive[service]
@@ -186,7 +186,7 @@ func (e *signatureError) Error() string { return e.err.Error() }
 func (e *signatureError) Unwrap() error { return e.err }
 
 func (r *Retrier) backoff(n int, class ErrorKind) time.Duration {
-	base, most := backoffBase, backoffMost
+	base, most := backoffBase, maxBackoff
 	if class == KindThrottled {
 		base, most = throttledBase, throttledMost
 	}

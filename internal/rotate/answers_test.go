@@ -12,13 +12,13 @@ import (
 	"rotator/internal/retry"
 )
 
-// wrongAnswers are answers of KMS that cannot be those to the questions.
+// wrongAnswers returns changes of a response of KMS that make it wrong for its request.
 func wrongAnswers(c *cloud, third string) map[string]func(reencrypt.Request, *reencrypt.Response) {
 	var mu sync.Mutex
 	var first reencrypt.Response
 	once := func(q reencrypt.Request, use func(a *reencrypt.Response)) func(a *reencrypt.Response) {
 		return func(a *reencrypt.Response) {
-			if q.Source.ARN == a.Destination { // whether the first new ciphertext is under it
+			if q.Source.ARN == a.Destination { // the check of the first new ciphertext
 				return
 			}
 			mu.Lock()
@@ -38,25 +38,25 @@ func wrongAnswers(c *cloud, third string) map[string]func(reencrypt.Request, *re
 		return blob
 	}
 	return map[string]func(reencrypt.Request, *reencrypt.Response){
-		"the ciphertext of another question": func(q reencrypt.Request, a *reencrypt.Response) {
+		"the ciphertext of another response": func(q reencrypt.Request, a *reencrypt.Response) {
 			once(q, func(a *reencrypt.Response) { a.Blob = first.Blob })(a)
 		},
-		"the request id of another question": func(q reencrypt.Request, a *reencrypt.Response) {
+		"the request id of another response": func(q reencrypt.Request, a *reencrypt.Response) {
 			once(q, func(a *reencrypt.Response) { a.RequestID = first.RequestID })(a)
 		},
-		"the ciphertext that was asked about": func(q reencrypt.Request, a *reencrypt.Response) {
+		"the ciphertext of the request": func(q reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = q.Blob
 		},
-		"more than a ciphertext can have": func(_ reencrypt.Request, a *reencrypt.Response) {
+		"more bytes than a ciphertext can have": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = make([]byte, 6145)
 		},
-		"less than a ciphertext can have": func(_ reencrypt.Request, a *reencrypt.Response) {
+		"fewer bytes than a ciphertext can have": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = a.Blob[:20]
 		},
 		"a ciphertext of a longer plaintext": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob, _ = c.fake.Encrypt(a.Destination, make([]byte, 200), nil)
 		},
-		"a ciphertext that is cut short": func(_ reencrypt.Request, a *reencrypt.Response) {
+		"a truncated ciphertext": func(_ reencrypt.Request, a *reencrypt.Response) {
 			a.Blob = a.Blob[:len(a.Blob)-1]
 		},
 		"a ciphertext under another key": func(q reencrypt.Request, a *reencrypt.Response) {
@@ -71,10 +71,11 @@ func wrongAnswers(c *cloud, third string) map[string]func(reencrypt.Request, *re
 	}
 }
 
-// TestWrongAnswers: an answer of KMS that cannot be the one to the question stops the run,
-// and nothing of it is written.
+// TestWrongAnswers: a response of KMS that cannot belong to its request stops the run. Nothing
+// from such a response is written.
 func TestWrongAnswers(t *testing.T) {
-	hidden := map[string]func(fakekms.KeySpec) bool{ // what does not show under some keys
+	// changes that cannot be detected under some keys
+	undetectable := map[string]func(fakekms.KeySpec) bool{
 		"a ciphertext with another context": func(s fakekms.KeySpec) bool {
 			return s != fakekms.Symmetric
 		},
@@ -86,7 +87,7 @@ func TestWrongAnswers(t *testing.T) {
 		cloud := newCloud(t)
 		old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, spec), cloud.key(t, spec)
 		for name, spoil := range wrongAnswers(cloud, third) {
-			if hidden[name] != nil && hidden[name](spec) {
+			if undetectable[name] != nil && undetectable[name](spec) {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s, %s", spec, name), func(t *testing.T) {
@@ -109,19 +110,19 @@ func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.Ke
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", context))
 	}
 	var mu sync.Mutex
-	var spoiled [][]byte
-	b := &bench{
+	var corrupted [][]byte
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, request),
 		format: format(t, context, nil),
 		target: target,
 		store:  checkpoint.NewMemory(),
-		lie: &liar{spoil: func(q reencrypt.Request, a *reencrypt.Response) {
+		wrong: &wrongKMS{corrupt: func(q reencrypt.Request, a *reencrypt.Response) {
 			mu.Lock()
 			defer mu.Unlock()
 			before := *a
 			if spoil(q, a); a.RequestID != before.RequestID || !bytes.Equal(a.Blob, before.Blob) {
-				spoiled = append(spoiled, a.Blob)
+				corrupted = append(corrupted, a.Blob)
 			}
 		}},
 	}
@@ -143,17 +144,18 @@ func tryWrongAnswer(t *testing.T, cloud *cloud, old, new string, spec fakekms.Ke
 			}
 		}
 	}
-	if readable != 20 || len(spoiled) == 0 {
-		t.Errorf("%d of 20 items can be read, after %d wrong answers", readable, len(spoiled))
+	if readable != 20 || len(corrupted) == 0 {
+		t.Errorf("%d of 20 items can be decrypted after %d wrong responses", readable,
+			len(corrupted))
 	}
-	b.lie = nil
+	b.wrong = nil
 	if counts, err = b.run(t); err != nil || counts.Slots.Rotated+counts.Slots.Current != 20 {
 		t.Errorf("the next run: %+v, %v", counts.Slots, err)
 	}
 }
 
-// TestRotatedWhileMoving: another token in the header of new ciphertexts is no fault when the
-// destination key was rotated. KMS is asked about each token once.
+// TestRotatedWhileMoving: if the destination key is rotated during a run, new ciphertexts have
+// another header token. This is not an error. KMS is asked about each token once.
 func TestRotatedWhileMoving(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -164,8 +166,8 @@ func TestRotatedWhileMoving(t *testing.T) {
 	answers := 0
 	var mu sync.Mutex
 	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
-	b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target,
-		lie: &liar{spoil: func(reencrypt.Request, *reencrypt.Response) {
+	b := &testPass{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target,
+		wrong: &wrongKMS{corrupt: func(reencrypt.Request, *reencrypt.Response) {
 			mu.Lock()
 			defer mu.Unlock()
 			if answers++; answers == 20 {
@@ -179,7 +181,7 @@ func TestRotatedWhileMoving(t *testing.T) {
 	}
 }
 
-// TestOneAnswerTwice: the same answer to the same question does no harm.
+// TestOneAnswerTwice: the same response to the same request is not an error.
 func TestOneAnswerTwice(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -191,8 +193,13 @@ func TestOneAnswerTwice(t *testing.T) {
 	var mu sync.Mutex
 	var first *reencrypt.Response
 	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
-	b := &bench{cloud: cloud, keys: keys, exact: true, format: format(t, nil, nil), target: target,
-		lie: &liar{spoil: func(q reencrypt.Request, a *reencrypt.Response) {
+	b := &testPass{
+		cloud:  cloud,
+		keys:   keys,
+		exact:  true,
+		format: format(t, nil, nil),
+		target: target,
+		wrong: &wrongKMS{corrupt: func(q reencrypt.Request, a *reencrypt.Response) {
 			mu.Lock()
 			defer mu.Unlock()
 			if !bytes.Equal(q.Blob, blob) {
@@ -203,7 +210,8 @@ func TestOneAnswerTwice(t *testing.T) {
 				first = &kept
 			}
 			*a = *first
-		}}}
+		}},
+	}
 	if counts, err := b.run(t); err != nil || counts.Slots.Rotated != 20 {
 		t.Errorf("%+v, %v, want 20 rotated", counts.Slots, err)
 	}

@@ -11,8 +11,8 @@ import (
 	"rotator/internal/checkpoint"
 )
 
-// The seeds of TestCrashSweep: of a universe in which KMS is asked about every slot, and
-// of one in which headers are used and data keys shared.
+// The seeds of TestCrashSweep. With the first, KMS is asked about every slot. With the second,
+// headers are used and items share data keys.
 const (
 	sweepExact   = 5
 	sweepHeaders = 1
@@ -47,8 +47,8 @@ func TestCrashSweep(t *testing.T) {
 	}
 }
 
-// sweep kills at one step, and returns how many there are in a pass without a
-// kill, when asked for the first.
+// sweep executes a pass in which a process is killed at a step. For the first step it also
+// executes a pass without a kill and returns the number of its durable steps.
 func sweep(t *testing.T, seed uint64, shared bool, at int, after bool) (steps int) {
 	if at == 1 && !after { // count them
 		h := newHistory(t, newUniverse(seed), shared)
@@ -66,40 +66,39 @@ func sweep(t *testing.T, seed uint64, shared bool, at int, after bool) (steps in
 	_, err := h.run(ctx, p)
 	p.cancel()
 	if p.alive() {
-		t.Errorf("the process outlived step %d of %d (%v)", at, p.steps, err)
+		t.Errorf("the process survived step %d of %d (%v)", at, p.steps, err)
 	}
 	pass := h.finish(t, "heir")
-	counts := h.evidence(t, pass)
+	counts := h.checkCounts(t, pass)
 	for _, broken := range h.check(true) {
 		t.Error(broken)
 	}
-	if h.lies {
-		t.Fatal("what headers hide is not to be seen in one pass; take another seed")
+	if h.wrongHeaders {
+		t.Fatal("wrong headers hide slots from a single pass; use another seed")
 	}
-	// A pass that was closed before the kill leaves the heir nothing to move.
+	// If the pass was closed before the kill, the next process has nothing to move.
 	if want := h.outcomes(); pass.Number == 1 && counts.Slots != want {
 		t.Errorf("killed at step %d, after %v: counts %+v, want %+v", at, after, counts.Slots, want)
 	}
 	return steps
 }
 
-// TestCrashSweepOfRetries does the same to a retry of a ledger that holds most of the
-// items: alone, with the power gone as well, and while another retry works on the same
-// ledger.
+// TestCrashSweepOfRetries does the same with a retry whose ledger has most of the items: with no
+// other process, with a power loss, and with a concurrent retry of the same ledger.
 func TestCrashSweepOfRetries(t *testing.T) {
-	for _, way := range []retryWay{
+	for _, kill := range []retryKill{
 		{},
 		{power: true},
 		{shared: true},
 		{shared: true, power: true},
-		{shared: true, beside: true},
+		{shared: true, concurrent: true},
 	} {
-		t.Run(fmt.Sprintf("%+v", way), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%+v", kill), func(t *testing.T) {
 			steps, kills := 0, 0
-			synctest.Test(t, func(t *testing.T) { steps = sweepRetry(t, way, 0, false) })
+			synctest.Test(t, func(t *testing.T) { steps = sweepRetry(t, kill, 0, false) })
 			for at := 1; at <= steps && !t.Failed(); at++ {
 				for _, after := range []bool{false, true} {
-					synctest.Test(t, func(t *testing.T) { sweepRetry(t, way, at, after) })
+					synctest.Test(t, func(t *testing.T) { sweepRetry(t, kill, at, after) })
 					kills++
 				}
 				if t.Failed() {
@@ -112,55 +111,57 @@ func TestCrashSweepOfRetries(t *testing.T) {
 	}
 }
 
-// retryWay is a way in which a retry is killed.
-type retryWay struct {
-	shared bool
-	power  bool // what it has not synced is lost as well
-	beside bool // another retry lives
+// retryKill describes how a retry is killed.
+type retryKill struct {
+	shared     bool
+	power      bool // data that is not synced is lost too
+	concurrent bool // another retry runs concurrently and is not killed
 }
 
-// sweepRetry kills a retry at one step, has another go through what is left, and
-// returns how many steps it took; 0 kills at none.
-func sweepRetry(t *testing.T, way retryWay, at int, after bool) (steps int) {
-	h := newHistory(t, newUniverse(sweepExact), way.shared)
+// sweepRetry kills a retry at a step and executes another retry for the remaining entries. It
+// returns the number of steps of the first retry. If at is 0, the retry is not killed.
+func sweepRetry(t *testing.T, kill retryKill, at int, after bool) (steps int) {
+	h := newHistory(t, newUniverse(sweepExact), kill.shared)
 	h.interval = time.Nanosecond
 	denied, ctx := h.process(t.Context(), "denied")
 	denied.denied = true
 	if pass, err := h.run(ctx, denied); err != nil || pass.Status != checkpoint.Finished {
-		t.Fatalf("the run that is denied everything: pass %s, %v", pass.Status, err)
+		t.Fatalf("the run without permissions: pass %s, %v", pass.Status, err)
 	}
 	p, ctx := h.process(t.Context(), "killed")
 	p.killAt, p.killAfter = at, after
 	var others sync.WaitGroup
-	if way.beside {
-		h.rate = 3 // so that they meet although the second waits until it is known
+	if kill.concurrent {
+		h.rate = 3 // so that both retries overlap, although the second first waits for its share
 		others.Go(func() {
 			time.Sleep(500 * time.Millisecond)
 			twin, ctx := h.process(ctx, "twin")
 			twin.machine = 1
 			if _, err := h.retry(context.WithoutCancel(ctx), twin); err != nil {
-				t.Errorf("the retry beside it: %v", err)
+				t.Errorf("the concurrent retry: %v", err)
 			}
 		})
 	}
 	_, err := h.retry(ctx, p)
-	// beside another it may have less to do
-	if at == 0 && err != nil || at > 0 && !way.beside && p.alive() {
-		t.Errorf("the retry, to be killed at step %d of %d, ended with %v, alive: %v", at, p.steps,
+	// concurrent another it may have less to do
+	if at == 0 && err != nil || at > 0 && !kill.concurrent && p.alive() {
+		t.Errorf("the retry that should be killed at step %d of %d ended with %v, alive: %v", at,
+			p.steps,
 			err, p.alive())
 	}
 	p.cancel()
-	if way.power && at > 0 {
-		h.disks[0].blackout()
+	if kill.power && at > 0 {
+		h.disks[0].losePower()
 	}
 	others.Wait()
-	counts := h.evidence(t, h.retried(t, "heir"))
+	counts := h.checkCounts(t, h.retryLedger(t, "heir"))
 	for _, broken := range h.check(true) {
 		t.Error(broken)
 	}
 	got, want := counts.Slots, h.outcomes()
-	// What a process wrote of which its heir has no log, or which lives, is current.
-	if way.beside || way.power && at > 0 {
+	// A slot counts as current if the next process does not have the log of its write, or if the
+	// concurrent retry wrote it.
+	if kill.concurrent || kill.power && at > 0 {
 		got.Rotated, got.Current = got.Rotated+got.Current, 0
 		want.Rotated, want.Current = want.Rotated+want.Current, 0
 	} else if counts.Items.Written != want.Rotated {
@@ -170,17 +171,17 @@ func sweepRetry(t *testing.T, way retryWay, at int, after bool) (steps int) {
 	if got != want {
 		t.Errorf("killed at step %d, after %v: counts %+v, want %+v", at, after, counts.Slots, want)
 	}
-	if at == 0 && way.beside && h.met["ledger retried, contested true"] == 0 {
-		t.Error("the two retries never wanted to save the same chunk")
+	if at == 0 && kill.concurrent && h.occurrences["ledger retried, contested true"] == 0 {
+		t.Error("the two retries never saved the same chunk concurrently")
 	}
 	return p.steps
 }
 
-// outcomes is what becomes of the things in a world without an application.
+// outcomes returns the expected counts if no application writes.
 func (u *universe) outcomes() (want checkpoint.SlotCounts) {
-	for _, thing := range u.things {
+	for _, item := range u.items {
 		want.Seen++
-		switch thing.key {
+		switch item.key {
 		case oldKey:
 			want.Rotated++
 		case newKey:

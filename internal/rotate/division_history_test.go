@@ -14,7 +14,7 @@ import (
 	"rotator/internal/flowcontrol"
 )
 
-var divisions = flag.Uint64("divisions", 60, "how many histories of divisions to tell")
+var divisions = flag.Uint64("divisions", 60, "number of histories of divisions to simulate")
 
 // TestTheSumKeepsToTheRate simulates random histories of runs that join a pass, get work, have
 // no work, are paused for longer than their lease, die and leave. In no second do they send
@@ -28,11 +28,11 @@ func TestTheSumKeepsToTheRate(t *testing.T) {
 	sent, waits := 0, 0
 	for seed := first; seed <= last && !t.Failed(); seed++ {
 		synctest.Test(t, func(t *testing.T) {
-			h := &division{dice: dice{seed}, test: t}
-			h.tell()
+			h := &division{seededRandom: seededRandom{seed}, test: t}
+			h.simulate()
 			sent, waits = sent+len(h.sent), waits+h.waits
 			if got := busiest(h.sent); float64(got) > rateLimit(h.rate) {
-				t.Errorf("%d requests in a second, and the rate is %v", got, h.rate)
+				t.Errorf("%d requests in a second at a rate of %v", got, h.rate)
 			}
 		})
 		if t.Failed() {
@@ -49,7 +49,7 @@ func TestTheSumKeepsToTheRate(t *testing.T) {
 
 // division is one history.
 type division struct {
-	dice
+	seededRandom
 	test   *testing.T
 	rate   float64
 	lease  time.Duration
@@ -64,7 +64,7 @@ type division struct {
 	waits int // number of waits for a share
 }
 
-func (h *division) tell() {
+func (h *division) simulate() {
 	h.rate = []float64{50, 110, 400, 1000, 2500}[h.number(5, "rate")]
 	h.lease = []time.Duration{
 		2 * time.Second,
@@ -85,7 +85,7 @@ func (h *division) tell() {
 	}
 	var runs sync.WaitGroup
 	for i := range 2 + h.number(min(6, int(h.rate/25)), "runs") {
-		runs.Go(func() { h.live(fmt.Sprint("run-", i)) })
+		runs.Go(func() { h.simulateRun(fmt.Sprint("run-", i)) })
 	}
 	runs.Wait()
 }
@@ -129,36 +129,36 @@ type process struct {
 	id      string
 	limiter *flowcontrol.Limiter
 
-	lock   sync.Mutex
-	share  checkpoint.Share
-	until  time.Time // paused until then
-	cut    time.Time // disconnected from the store until then
-	dead   bool
-	active bool // it has something to send
+	lock              sync.Mutex
+	share             checkpoint.Share
+	pausedUntil       time.Time // the process is paused until this time
+	disconnectedUntil time.Time // the process is disconnected from the store until this time
+	dead              bool
+	active            bool // the process has requests to send
 }
 
 // frozen returns the time until which the process is paused, and whether it is dead.
 func (p *process) frozen() (time.Time, bool) {
 	p.lock.Lock()
 	defer p.lock.Unlock()
-	return p.until, p.dead
+	return p.pausedUntil, p.dead
 }
 
-// away is like frozen, for requests to the store.
-func (p *process) away() (time.Time, bool) {
+// disconnected is like frozen, for requests to the store.
+func (p *process) disconnected() (time.Time, bool) {
 	p.lock.Lock()
 	defer p.lock.Unlock()
-	if p.cut.After(p.until) {
-		return p.cut, p.dead
+	if p.disconnectedUntil.After(p.pausedUntil) {
+		return p.disconnectedUntil, p.dead
 	}
-	return p.until, p.dead
+	return p.pausedUntil, p.dead
 }
 
-// live simulates one run.
-func (h *division) live(id string) {
+// simulateRun simulates one run.
+func (h *division) simulateRun(id string) {
 	time.Sleep(h.span(3*time.Second, id, "start"))
 	p := &process{division: h, id: id, limiter: flowcontrol.NewLimiter(h.rate)}
-	passes := checkpoint.NewPasses(stoppable{h.store, p.away}, "job")
+	passes := checkpoint.NewPasses(stoppable{h.store, p.disconnected}, "job")
 	options := checkpoint.TrackOptions{Worker: id, Lease: h.lease}
 	tracker, err := passes.Track(h.test.Context(), h.pass, options)
 	if err != nil {
@@ -176,9 +176,9 @@ func (h *division) live(id string) {
 	ran := make(chan error, 1)
 	go func() { ran <- tracker.Run(h.test.Context(), ctx.Done()) }()
 	for range 8 {
-		work.Go(func() { p.sends(ctx) })
+		work.Go(func() { p.sendRequests(ctx) })
 	}
-	p.story(tracker)
+	p.changeState(tracker)
 	cancel()
 	work.Wait()
 	fenced := <-ran
@@ -190,12 +190,12 @@ func (h *division) live(id string) {
 	}
 }
 
-// story changes the state of a run at random times.
-func (p *process) story(tracker *checkpoint.Tracker) {
+// changeState changes the state of a run at random times.
+func (p *process) changeState(tracker *checkpoint.Tracker) {
 	for n := range 3 + p.number(6, p.id, "chapters") {
 		done := tracker.Engage()
 		p.set(func() { p.active = true })
-		p.awaits(n)
+		p.waitForShare(n)
 		time.Sleep(p.span(4*time.Second, p.id, "busy", n))
 		if p.deaths {
 			switch p.number(12, p.id, "fate", n) {
@@ -203,15 +203,19 @@ func (p *process) story(tracker *checkpoint.Tracker) {
 				p.set(func() { p.dead = true })
 				return
 			case 1:
-				p.set(func() { p.until = time.Now().Add(p.span(2*p.lease, p.id, "stopped", n)) })
-				time.Sleep(time.Until(p.until))
+				p.set(func() {
+					p.pausedUntil = time.Now().Add(p.span(2*p.lease, p.id, "stopped", n))
+				})
+				time.Sleep(time.Until(p.pausedUntil))
 			case 2:
-				p.set(func() { p.cut = time.Now().Add(p.span(2*p.lease, p.id, "cut off", n)) })
-				time.Sleep(time.Until(p.cut))
+				p.set(func() {
+					p.disconnectedUntil = time.Now().Add(p.span(2*p.lease, p.id, "cut off", n))
+				})
+				time.Sleep(time.Until(p.disconnectedUntil))
 			}
 		}
 		done()
-		if p.chance(300, p.id, "late", n) { // it has no share soon, and asks for it all the same
+		if p.chance(300, p.id, "late", n) { // the process requests a share late
 			time.Sleep(p.span(time.Second, p.id, "late for", n))
 		}
 		p.set(func() { p.active = false })
@@ -225,8 +229,8 @@ func (p *process) set(change func()) {
 	change()
 }
 
-// awaits waits for a share of the rate, for at most two seconds if no run dies.
-func (p *process) awaits(n int) {
+// waitForShare waits for a share of the rate, for at most two seconds if no run dies.
+func (p *process) waitForShare(n int) {
 	began := time.Now()
 	for {
 		p.lock.Lock()
@@ -237,7 +241,7 @@ func (p *process) awaits(n int) {
 			break
 		}
 		if waited > 2*time.Second {
-			p.test.Errorf("%s has no share %v after it got work (%d)", p.id, waited, n)
+			p.test.Errorf("%s has no share %v after it received work (%d)", p.id, waited, n)
 			return
 		}
 		time.Sleep(time.Millisecond)
@@ -247,11 +251,11 @@ func (p *process) awaits(n int) {
 	p.waits++
 }
 
-// sends sends while the run has something to send.
-func (p *process) sends(ctx context.Context) {
+// sendRequests sends while the run has something to send.
+func (p *process) sendRequests(ctx context.Context) {
 	for ctx.Err() == nil {
 		p.lock.Lock()
-		may := p.active && !p.dead && !time.Now().Before(p.until)
+		may := p.active && !p.dead && !time.Now().Before(p.pausedUntil)
 		p.lock.Unlock()
 		if !may {
 			time.Sleep(3 * time.Millisecond)

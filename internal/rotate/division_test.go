@@ -19,10 +19,10 @@ import (
 	"rotator/internal/scan"
 )
 
-// crew is several runs on one pass of one target, in virtual time. The services have a latency
+// runGroup is several runs on one pass of one target, in virtual time. The services have a latency
 // but no faults. Real processes on a busy test machine could not prove that several runs are as
 // fast as one.
-type crew struct {
+type runGroup struct {
 	rate       float64
 	partitions int
 	items      int // of each partition
@@ -36,13 +36,13 @@ type crew struct {
 	format *ciphertext.Compiled
 	store  checkpoint.Store
 
-	mu     sync.Mutex
-	began  time.Time
-	asked  []request      // of KMS, in order
-	moved  map[string]int // writes by item
-	opened map[string]time.Duration
-	ended  map[string]time.Duration
-	counts checkpoint.Counts
+	mu       sync.Mutex
+	began    time.Time
+	requests []request      // of KMS, in order
+	moved    map[string]int // writes by item
+	opened   map[string]time.Duration
+	ended    map[string]time.Duration
+	counts   checkpoint.Counts
 }
 
 type request struct {
@@ -50,8 +50,8 @@ type request struct {
 	by string
 }
 
-func newCrew(t *testing.T, rate float64, partitions, items int) *crew {
-	return &crew{
+func newRunGroup(t *testing.T, rate float64, partitions, items int) *runGroup {
+	return &runGroup{
 		rate:       rate,
 		partitions: partitions,
 		items:      items,
@@ -66,27 +66,27 @@ func newCrew(t *testing.T, rate float64, partitions, items int) *crew {
 
 const crewPage = 250
 
-// crewRun holds the services of one run of a crew.
-type crewRun struct {
-	*crew
+// groupRun implements the services for one run of a group.
+type groupRun struct {
+	*runGroup
 	id string
 }
 
 var (
-	_ rotate.Lister         = crewRun{}
-	_ rotate.Writer         = crewRun{}
-	_ reencrypt.Reencrypter = crewRun{}
-	_ rotate.Recorder       = crewRun{}
+	_ rotate.Lister         = groupRun{}
+	_ rotate.Writer         = groupRun{}
+	_ reencrypt.Reencrypter = groupRun{}
+	_ rotate.Recorder       = groupRun{}
 )
 
-func (c crewRun) Partitions(context.Context) (list []scan.Partition, err error) {
+func (c groupRun) Partitions(context.Context) (list []scan.Partition, err error) {
 	for i := range c.partitions {
 		list = append(list, scan.Partition{Name: fmt.Sprint(i), Spec: json.RawMessage("{}")})
 	}
 	return list, nil
 }
 
-func (c crewRun) Page(
+func (c groupRun) Page(
 	_ context.Context, p scan.Partition, cursor scan.Cursor,
 ) (page scan.Page, err error) {
 	time.Sleep(c.latency)
@@ -112,11 +112,11 @@ func (c crewRun) Page(
 	return page, nil
 }
 
-func (c crewRun) Load(context.Context, scan.Ref) (scan.Item, error) {
+func (c groupRun) Load(context.Context, scan.Ref) (scan.Item, error) {
 	return scan.Item{}, scan.ErrGone
 }
 
-func (c crewRun) Replace(_ context.Context, changes []scan.Change) []scan.Result {
+func (c groupRun) Replace(_ context.Context, changes []scan.Change) []scan.Result {
 	time.Sleep(c.latency)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,10 +126,10 @@ func (c crewRun) Replace(_ context.Context, changes []scan.Change) []scan.Result
 	return make([]scan.Result, len(changes))
 }
 
-func (c crewRun) ReEncrypt(_ context.Context, q reencrypt.Request) (reencrypt.Response, error) {
+func (c groupRun) ReEncrypt(_ context.Context, q reencrypt.Request) (reencrypt.Response, error) {
 	c.mu.Lock()
-	c.asked = append(c.asked, request{time.Since(c.began), c.id})
-	serial := fmt.Sprint(len(c.asked))
+	c.requests = append(c.requests, request{time.Since(c.began), c.id})
+	serial := fmt.Sprint(len(c.requests))
 	c.mu.Unlock()
 	time.Sleep(c.latency)
 	was, _ := open(q.Blob)
@@ -137,12 +137,12 @@ func (c crewRun) ReEncrypt(_ context.Context, q reencrypt.Request) (reencrypt.Re
 	return reencrypt.Response{Blob: next.blob(), Source: was.Key, Destination: newKey}, nil
 }
 
-func (c crewRun) Authorized(context.Context, reencrypt.Key) (bool, error) { return true, nil }
+func (c groupRun) Authorized(context.Context, reencrypt.Key) (bool, error) { return true, nil }
 
-func (crewRun) Intend([]rotate.Record) error { return nil }
-func (crewRun) Record([]rotate.Record) error { return nil }
-func (crewRun) Sync() error                  { return nil }
-func (crewRun) Find(string, scan.Ref, string) (rotate.Trace, bool) {
+func (groupRun) Intend([]rotate.Record) error { return nil }
+func (groupRun) Record([]rotate.Record) error { return nil }
+func (groupRun) Sync() error                  { return nil }
+func (groupRun) Find(string, scan.Ref, string) (rotate.Trace, bool) {
 	return rotate.Trace{}, false
 }
 
@@ -181,9 +181,9 @@ func (s *slowStore) Replace(
 	return s.Store.Replace(ctx, e, data)
 }
 
-// run executes one run of the crew.
-func (c *crew) run(t *testing.T, id string) {
-	run := crewRun{c, id}
+// run executes one run of the group.
+func (c *runGroup) run(t *testing.T, id string) {
+	run := groupRun{c, id}
 	target := rotate.Target{Name: "target", Lister: run, Writer: run, Format: c.format, Batch: 25}
 	passes := checkpoint.NewPasses(c.store, "job")
 	plan := rotate.Plan{Job: "job", Keys: simKeys(), Targets: []rotate.Target{target}}
@@ -229,8 +229,8 @@ func (c *crew) run(t *testing.T, id string) {
 	c.mu.Unlock()
 }
 
-// work executes all runs of the crew. Run i starts after starts[i]. It returns the total time.
-func (c *crew) work(t *testing.T, starts ...time.Duration) (took time.Duration) {
+// work executes all runs of the group. Run i starts after starts[i]. It returns the total time.
+func (c *runGroup) work(t *testing.T, starts ...time.Duration) (took time.Duration) {
 	t.Helper()
 	c.began = time.Now()
 	c.store = &slowStore{Store: checkpoint.NewMemory(), most: cmp.Or(c.storeLatency, c.latency)}
@@ -254,19 +254,19 @@ func (c *crew) work(t *testing.T, starts ...time.Duration) (took time.Duration) 
 			t.Errorf("%s was written %d times", name, n)
 		}
 	}
-	// Each run checks its first response with one more request.
-	if n := len(starts); len(c.moved) != items || len(c.asked) > items+n {
-		t.Errorf("%d items were written with %d requests, want %d", len(c.moved), len(c.asked),
+	// Each run sends one more request, which checks its first response.
+	if n := len(starts); len(c.moved) != items || len(c.requests) > items+n {
+		t.Errorf("%d items were written with %d requests, want %d", len(c.moved), len(c.requests),
 			items)
 	}
 	return took
 }
 
 // busiest returns the maximum number of requests in any second.
-func busiest(asked []request) (most int) {
+func busiest(requests []request) (most int) {
 	first := 0
-	for i := range asked {
-		for asked[i].at-asked[first].at >= time.Second {
+	for i := range requests {
+		for requests[i].at-requests[first].at >= time.Second {
 			first++
 		}
 		most = max(most, i-first+1)
@@ -282,7 +282,7 @@ func rateLimit(rate float64) float64 { return rate + max(1, rate/100) }
 // segments. Together they stay within the rate in every second, and use at least 95% of it
 // from the third second to the last but one. This also holds if the checkpoint is slow.
 func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
-	for _, place := range []struct {
+	for _, target := range []struct {
 		name              string
 		rate              float64
 		partitions, items int
@@ -299,13 +299,13 @@ func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 		{"a table of 8 segments, checkpoint in S3", 1000, 8, 1250, true},
 		{"a table of 64 segments, checkpoint in S3", 2000, 64, 625, true},
 	} {
-		t.Run(place.name, func(t *testing.T) {
+		t.Run(target.name, func(t *testing.T) {
 			var alone time.Duration
 			for _, n := range []int{1, 2, 3, 4} {
 				synctest.Test(t, func(t *testing.T) {
-					c := newCrew(t, place.rate, place.partitions, place.items)
-					bounds := crewBounds{time: 1.05, used: 0.95, second: 0.7}
-					if place.slow {
+					c := newRunGroup(t, target.rate, target.partitions, target.items)
+					bounds := groupBounds{time: 1.05, used: 0.95, second: 0.7}
+					if target.slow {
 						c.storeLatency = slowStoreLatency
 					}
 					took := c.work(t,
@@ -313,13 +313,13 @@ func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 					if n == 1 {
 						alone = took
 					}
-					t.Logf("%d runs: %v, at most %d in a second", n, took, busiest(c.asked))
+					t.Logf("%d runs: %v, at most %d in a second", n, took, busiest(c.requests))
 					if took.Seconds() > bounds.time*alone.Seconds() {
-						t.Errorf("%d runs took %v, and one took %v", n, took, alone)
+						t.Errorf("%d runs took %v, but one run took %v", n, took, alone)
 					}
-					if got := busiest(c.asked); float64(got) > rateLimit(place.rate) {
-						t.Errorf("%d runs: %d requests in a second, and the rate is %v", n, got,
-							place.rate)
+					if got := busiest(c.requests); float64(got) > rateLimit(target.rate) {
+						t.Errorf("%d runs: %d requests in a second at a rate of %v", n, got,
+							target.rate)
 					}
 					c.used(t, n, bounds)
 				})
@@ -331,20 +331,20 @@ func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 // slowStoreLatency makes a write take 50 ms on average, because it has two latencies.
 const slowStoreLatency = 33 * time.Millisecond
 
-// crewBounds are the promised results of several runs. At the end of a pass, runs have too
+// groupBounds are the promised results of several runs. At the end of a pass, runs have too
 // little work left to use their shares.
-type crewBounds struct {
+type groupBounds struct {
 	time   float64 // the maximum time, in multiples of the time of one run
 	used   float64 // the minimum part of the rate from the third second on
 	second float64 // the same in each full second
 }
 
 // used checks that the runs use the rate from the third second to the last.
-func (c *crew) used(t *testing.T, n int, bounds crewBounds) {
+func (c *runGroup) used(t *testing.T, n int, bounds groupBounds) {
 	t.Helper()
-	end := c.asked[len(c.asked)-1].at
+	end := c.requests[len(c.requests)-1].at
 	perSecond, sum := make([]int, int(end/time.Second)+1), 0
-	for _, r := range c.asked {
+	for _, r := range c.requests {
 		perSecond[r.at/time.Second]++
 		if r.at >= 2*time.Second {
 			sum++
@@ -355,7 +355,7 @@ func (c *crew) used(t *testing.T, n int, bounds crewBounds) {
 	}
 	for i, got := range perSecond[:len(perSecond)-1] {
 		if i >= 2 && float64(got) < bounds.second*c.rate {
-			t.Errorf("%d runs: %d requests in second %d, and the rate is %v: %v",
+			t.Errorf("%d runs: %d requests in second %d at a rate of %v: %v",
 				n, got, i+1, c.rate, perSecond)
 		}
 	}
@@ -377,27 +377,28 @@ func TestWorkIsHandedOver(t *testing.T) {
 			test.after)
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newCrew(t, 500, test.partitions, 8000/test.partitions)
+				c := newRunGroup(t, 500, test.partitions, 8000/test.partitions)
 				c.workers = test.workers
 				c.work(t, 0, test.after)
-				i := slices.IndexFunc(c.asked, func(r request) bool { return r.by == "run-1" })
+				i := slices.IndexFunc(c.requests, func(r request) bool { return r.by == "run-1" })
 				if i < 0 {
 					t.Fatal("the second run got no work")
 				}
-				waited := c.asked[i].at - c.opened["run-1"]
-				t.Logf("its first request came %v after it had joined", waited)
+				waited := c.requests[i].at - c.opened["run-1"]
+				t.Logf("the first request of the second run came %v after it joined", waited)
 				if waited > 2*time.Second {
-					t.Errorf("its first request came %v after it had joined", waited)
+					t.Errorf("the first request of the second run came %v after it joined", waited)
 				}
 				share, seconds := 0,
-					math.Floor((c.asked[len(c.asked)-1].at - c.asked[i].at).Seconds())
-				for _, r := range c.asked[i:] {
+					math.Floor((c.requests[len(c.requests)-1].at - c.requests[i].at).Seconds())
+				for _, r := range c.requests[i:] {
 					if r.by == "run-1" {
 						share++
 					}
 				}
 				if float64(share) < 0.3*c.rate*seconds {
-					t.Errorf("it sent %d requests in %v seconds at a rate of %v", share, seconds,
+					t.Errorf("the second run sent %d requests in %v seconds at a rate of %v",
+						share, seconds,
 						c.rate)
 				}
 			})

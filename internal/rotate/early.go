@@ -105,9 +105,9 @@ type early struct {
 
 // firstSlots counts the first slots of one entry of Target.StopAfter.
 type firstSlots struct {
-	most int64
-	off  atomic.Bool // the rule can no longer stop the run
-	stop atomic.Pointer[retry.StopError]
+	most     int64
+	disabled atomic.Bool // the rule can no longer stop the run
+	stop     atomic.Pointer[retry.StopError]
 
 	mu       sync.Mutex
 	alike    AlikeError
@@ -121,15 +121,15 @@ func newEarly(c Config, proofs map[string]*proof) *early {
 		for i, most := range t.StopAfter {
 			f := &firstSlots{most: int64(most), changed: make(chan struct{})}
 			f.alike.Target, f.alike.Entry = t.Name, i
-			f.off.Store(most <= 0)
+			f.disabled.Store(most <= 0)
 			e.targets[t.Name] = append(e.targets[t.Name], f)
 		}
 	}
 	return e
 }
 
-// of returns the counts for a rule of a target, or nil if there are none.
-func (e *early) of(target string, rule int) *firstSlots {
+// firstSlotsOf returns the counts for a rule of a target, or nil if there are none.
+func (e *early) firstSlotsOf(target string, rule int) *firstSlots {
 	entries := e.targets[target]
 	if len(entries) == 0 || rule < 0 {
 		return nil
@@ -141,7 +141,7 @@ func (e *early) of(target string, rule int) *firstSlots {
 func (e *early) turnOff() {
 	for _, entries := range e.targets {
 		for _, f := range entries {
-			f.off.Store(true)
+			f.disabled.Store(true)
 		}
 	}
 }
@@ -167,7 +167,8 @@ func (e *early) resume(states []checkpoint.State) {
 // proven reports whether a rule of an entry had a success in the last complete pass.
 func (e *early) proven(target string, f *firstSlots) bool {
 	for rule, r := range e.rulesOf(target) {
-		if e.config.Proven != nil && e.of(target, rule) == f && e.config.Proven(target, r.Name) {
+		if e.config.Proven != nil && e.firstSlotsOf(target, rule) == f &&
+			e.config.Proven(target, r.Name) {
 			return true
 		}
 	}
@@ -184,13 +185,13 @@ func (e *early) rulesOf(target string) []ciphertext.Rule {
 func (e *early) resumeTarget(target string, entries []*firstSlots, counts *checkpoint.Counts) {
 	if !Accounted(*counts) {
 		for _, f := range entries {
-			f.off.Store(true)
+			f.disabled.Store(true)
 		}
 	}
 	for rule, r := range e.rulesOf(target) {
-		f, n := e.of(target, rule), counts.Rules[r.Name]
+		f, n := e.firstSlotsOf(target, rule), counts.Rules[r.Name]
 		if n.Good > 0 {
-			f.off.Store(true)
+			f.disabled.Store(true)
 		}
 		for what, slots := range n.Alike {
 			f.add(what, slots)
@@ -216,7 +217,7 @@ func (f *firstSlots) add(what string, slots int64) bool {
 	defer f.mu.Unlock()
 	outcome, reason, _ := strings.Cut(what, "/")
 	if f.alike.Slots > 0 && (string(f.alike.Outcome) != outcome || f.alike.Reason != reason) {
-		f.off.Store(true) // the first slots differ
+		f.disabled.Store(true) // the first slots differ
 		return false
 	}
 	f.alike.Outcome, f.alike.Reason = reencrypt.Outcome(outcome), reason
@@ -231,7 +232,8 @@ func (f *firstSlots) admit(ctx context.Context) error {
 	for {
 		f.mu.Lock()
 		stop, changed := f.stop.Load(), f.changed
-		if stop == nil && (f.off.Load() || f.deciding == 0 || f.alike.Slots+f.deciding < f.most) {
+		if stop == nil &&
+			(f.disabled.Load() || f.deciding == 0 || f.alike.Slots+f.deciding < f.most) {
 			f.deciding++
 			f.mu.Unlock()
 			return nil
@@ -262,8 +264,8 @@ func (w *worker) decideFirst(
 	ctx context.Context, target *Target, t *task, i int,
 ) (reencrypt.Verdict, error) {
 	slot := t.slots[i]
-	f := w.early.of(target.Name, slot.Rule)
-	if t.noted || f == nil || f.off.Load() {
+	f := w.early.firstSlotsOf(target.Name, slot.Rule)
+	if t.noted || f == nil || f.disabled.Load() {
 		return w.decideOnce(ctx, target, t, i)
 	}
 	if err := w.permit.ReleaseWhile(func() error { return f.admit(ctx) }); err != nil {
@@ -272,20 +274,22 @@ func (w *worker) decideFirst(
 	defer f.leave()
 	v, err := w.decideOnce(ctx, target, t, i)
 	if err == nil {
-		err = w.early.note(target.Name, t.item.Ref, slot, v)
+		err = w.early.countVerdict(target.Name, t.item.Ref, slot, v)
 	}
 	return v, err
 }
 
-// note counts the verdict on a slot. An error ends the run.
-func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict) error {
-	f := e.of(target, slot.Rule)
-	what := e.suspect(target, ref, slot, v)
+// countVerdict counts the verdict on a slot. An error ends the run.
+func (e *early) countVerdict(
+	target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict,
+) error {
+	f := e.firstSlotsOf(target, slot.Rule)
+	what := e.suspectOutcome(target, ref, slot, v)
 	switch {
 	case what == "" && v.Fits():
-		f.off.Store(true)
+		f.disabled.Store(true)
 		return nil
-	case what == "" || f.off.Load():
+	case what == "" || f.disabled.Load():
 		return nil
 	}
 	f.mu.Lock()
@@ -293,18 +297,18 @@ func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v reencr
 		f.alike.Ref, f.alike.Path, f.alike.Key = ref, reencrypt.Clip(slot.Path), v.Key
 	}
 	f.mu.Unlock()
-	if !f.add(what, 1) || f.off.Load() {
+	if !f.add(what, 1) || f.disabled.Load() {
 		return nil
 	}
 	if e.proven(target, f) {
-		f.off.Store(true)
+		f.disabled.Store(true)
 		return nil
 	}
 	f.mu.Lock()
 	alike := f.alike
 	f.mu.Unlock()
 	if e.config.Warn != nil {
-		if f.off.CompareAndSwap(false, true) {
+		if f.disabled.CompareAndSwap(false, true) {
 			e.config.Warn(&alike)
 		}
 		return nil
@@ -317,9 +321,9 @@ func (e *early) note(target string, ref scan.Ref, slot ciphertext.Slot, v reencr
 	return f.stop.Load()
 }
 
-// suspect returns the outcome and reason of a slot if an error in the job file can cause them,
-// or "".
-func (e *early) suspect(
+// suspectOutcome returns the outcome and reason of a slot if an error in the job file can cause
+// them, or "".
+func (e *early) suspectOutcome(
 	target string, ref scan.Ref, slot ciphertext.Slot, v reencrypt.Verdict,
 ) string {
 	if v.Outcome != reencrypt.Failed && v.Outcome != reencrypt.Foreign || !ofJobFile(v.Reason) {
@@ -357,25 +361,25 @@ func (e *early) count(rules *ruleCounts, target string, t *task) {
 		n := &rules.rules[rule]
 		if v.Fits() {
 			n.Good++
-		} else if f := e.of(target, rule); f != nil && !f.off.Load() {
-			if what := e.suspect(target, t.item.Ref, t.slots[i], v); what != "" {
+		} else if f := e.firstSlotsOf(target, rule); f != nil && !f.disabled.Load() {
+			if what := e.suspectOutcome(target, t.item.Ref, t.slots[i], v); what != "" {
 				n.AddAlike(what, 1)
 			}
 		}
 	}
 }
 
-// tried counts the slots of an item that were decided, for Early.Most. An error ends the run.
-func (e *early) tried(target string, t *task) error {
+// countTried counts the slots of an item that were decided, for Early.Most. An error ends the run.
+func (e *early) countTried(target string, t *task) error {
 	if e.config.Most == nil {
 		return nil
 	}
 	e.seen.Add(int64(len(t.slots)))
-	return e.written(target, t)
+	return e.countWritten(target, t)
 }
 
-// written is like tried, for an item that was counted before it was written.
-func (e *early) written(target string, t *task) error {
+// countWritten is like tried, for an item that was counted before it was written.
+func (e *early) countWritten(target string, t *task) error {
 	if e.config.Most == nil {
 		return nil
 	}

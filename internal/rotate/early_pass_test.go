@@ -18,7 +18,7 @@ func TestStopsEarlyOverRuns(t *testing.T) {
 	cloud := newCloud(t)
 	request := reencrypt.KeyRequest{Destination: cloud.key(t, "SYMMETRIC_DEFAULT"),
 		Sources: []string{cloud.key(t, "SYMMETRIC_DEFAULT")}}
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), target: newMemory(),
+	b := &testPass{cloud: cloud, keys: cloud.resolve(t, request), target: newMemory(),
 		format: format(t, map[string]string{"app": "pay"}, nil), stopAfter: []int{25},
 		store: checkpoint.NewMemory()}
 	for i := range 60 {
@@ -47,7 +47,7 @@ func TestStopsEarlyOverRuns(t *testing.T) {
 	if counts, err := b.run(t); err != nil || counts.Slots.Failed != 60 {
 		t.Fatalf("%+v, %v", counts.Slots, err)
 	}
-	for i := range 10 { // the application writes some again, and a retry moves them
+	for i := range 10 { // the application repairs some items, and a retry moves them
 		b.target.put(fmt.Sprintf("%02d", i),
 			cloud.encrypt(t, request.Sources[0], "x", map[string]string{"app": "pay"}))
 	}

@@ -21,7 +21,7 @@ type firsts struct {
 	verdict func(i int) reencrypt.Verdict
 	takes   func(i int) time.Duration // time to decide a slot; nil means random
 	before  checkpoint.RuleCounts     // of the pass
-	proven  bool                      // in the pass before
+	proven  bool                      // a success in the previous pass
 	warn    bool
 
 	decided, warned int
@@ -51,8 +51,8 @@ func (f *firsts) run(t *testing.T, most int) (stop error) {
 		return next - 1, true
 	}
 	decide := func(i int) error {
-		first := e.of("t", 0)
-		if !first.off.Load() {
+		first := e.firstSlotsOf("t", 0)
+		if !first.disabled.Load() {
 			if err := first.admit(t.Context()); err != nil {
 				return err
 			}
@@ -62,7 +62,7 @@ func (f *firsts) run(t *testing.T, most int) (stop error) {
 		f.decided++
 		mu.Unlock()
 		time.Sleep(f.duration(i))
-		return e.note("t", scan.Ref(fmt.Sprint(i)), ciphertext.Slot{}, f.verdict(i))
+		return e.countVerdict("t", scan.Ref(fmt.Sprint(i)), ciphertext.Slot{}, f.verdict(i))
 	}
 	var all sync.WaitGroup
 	for range f.workers {
@@ -131,7 +131,7 @@ func TestFirstSlotsAlike(t *testing.T) {
 			firsts{verdict: but(20, reencrypt.Verdict{Outcome: reencrypt.Rotated})},
 			0,
 		},
-		"one that will move": {firsts{verdict: but(20, reencrypt.Verdict{})}, 0},
+		"a slot that will move": {firsts{verdict: but(20, reencrypt.Verdict{})}, 0},
 		"a slow success": {
 			firsts{
 				verdict: but(49, reencrypt.Verdict{Outcome: reencrypt.Current}),
@@ -139,22 +139,22 @@ func TestFirstSlotsAlike(t *testing.T) {
 			},
 			0,
 		},
-		"a success too late": {
+		"a success after the limit": {
 			firsts{
 				verdict: but(51, reencrypt.Verdict{Outcome: reencrypt.Current}),
 				takes:   slowest(51),
 			},
 			50,
 		},
-		"another reason":  {firsts{verdict: but(30, foreign)}, 0},
-		"of single items": {firsts{verdict: only(archived)}, 0},
-		"after 30 before": {firsts{verdict: only(bad), before: alike}, 20},
-		"after a success": {
+		"another reason":             {firsts{verdict: but(30, foreign)}, 0},
+		"a reason of single items":   {firsts{verdict: only(archived)}, 0},
+		"30 slots of an earlier run": {firsts{verdict: only(bad), before: alike}, 20},
+		"a success of an earlier run": {
 			firsts{verdict: only(bad), before: checkpoint.RuleCounts{Good: 1}},
 			0,
 		},
-		"in the pass before":  {firsts{verdict: only(bad), proven: true}, 0},
-		"with a warning only": {firsts{verdict: only(bad), warn: true}, 0},
+		"a success in the previous pass": {firsts{verdict: only(bad), proven: true}, 0},
+		"with a warning only":            {firsts{verdict: only(bad), warn: true}, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, workers := range []int{1, 7, 64, 500} {

@@ -32,10 +32,10 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestMain fails the tests when goroutines are left behind.
+// TestMain fails if the tests leave goroutines behind.
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// cloud is a fake KMS behind HTTP, with the real SDK client in front.
+// cloud is a fake KMS with an HTTP endpoint, and an SDK client for it.
 type cloud struct {
 	fake   *fakekms.Service
 	faults *fault.Injector
@@ -102,40 +102,40 @@ func (c *cloud) resolve(t *testing.T, request reencrypt.KeyRequest) reencrypt.Ke
 	return keys
 }
 
-// memory is a target in memory: one partition, small pages, and writes that
+// memoryTarget is a target in memoryTarget: one partition, small pages, and writes that
 // succeed only when the row is still what was read.
-type memory struct {
+type memoryTarget struct {
 	mu     sync.Mutex
 	rows   map[string]map[string]scan.Value
 	writes int
-	// objects are items that are no rows; rows has their names.
+	// objects are the items that are objects. rows has entries for their names.
 	objects map[string]*scan.Object
-	// before runs before each write, without the lock: a concurrent writer.
+	// before is called before each write, without the lock. It simulates a concurrent writer.
 	before func(ref scan.Ref)
-	// unreadable is what Load says, and pages list items without content then.
+	// unreadable is the error of Load. If it is set, pages list items without content.
 	unreadable error
-	// lose makes the answer to an applied write get lost.
-	lose func(ref scan.Ref) bool
-	// refuse is the error of a write that is not applied; nil where it is.
+	// loseResponse makes Replace return an error after the write was applied.
+	loseResponse func(ref scan.Ref) bool
+	// refuse returns the error of a write that is not applied, or nil.
 	refuse func(change scan.Change) error
-	// vague: a write to a deleted item is refused as one to an item that changed.
-	vague bool
+	// goneAsChanged makes a write to a deleted item fail like a write to a changed item.
+	goneAsChanged bool
 }
 
-func (m *memory) payload(name string) scan.Payload {
+func (m *memoryTarget) payload(name string) scan.Payload {
 	if object := m.objects[name]; object != nil {
 		return object
 	}
 	return &scan.Row{Attributes: m.rows[name]}
 }
 
-func newMemory() *memory { return &memory{rows: map[string]map[string]scan.Value{}} }
+func newMemory() *memoryTarget { return &memoryTarget{rows: map[string]map[string]scan.Value{}} }
 
-func (m *memory) Partitions(context.Context) ([]scan.Partition, error) {
+func (m *memoryTarget) Partitions(context.Context) ([]scan.Partition, error) {
 	return []scan.Partition{{Name: "all", Spec: json.RawMessage("{}")}}, nil
 }
 
-func (m *memory) Page(
+func (m *memoryTarget) Page(
 	_ context.Context, _ scan.Partition, cursor scan.Cursor,
 ) (page scan.Page, err error) {
 	m.mu.Lock()
@@ -158,7 +158,7 @@ func (m *memory) Page(
 	return page, nil
 }
 
-func (m *memory) Load(_ context.Context, ref scan.Ref) (scan.Item, error) {
+func (m *memoryTarget) Load(_ context.Context, ref scan.Ref) (scan.Item, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	row, ok := m.rows[string(ref)]
@@ -171,7 +171,7 @@ func (m *memory) Load(_ context.Context, ref scan.Ref) (scan.Item, error) {
 	return scan.Item{Ref: ref, Payload: &scan.Row{Attributes: row}}, nil
 }
 
-func (m *memory) Replace(_ context.Context, changes []scan.Change) []scan.Result {
+func (m *memoryTarget) Replace(_ context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
 		if m.before != nil {
@@ -182,7 +182,7 @@ func (m *memory) Replace(_ context.Context, changes []scan.Change) []scan.Result
 	return results
 }
 
-func (m *memory) replace(change scan.Change) error {
+func (m *memoryTarget) replace(change scan.Change) error {
 	if m.refuse != nil {
 		if err := m.refuse(change); err != nil {
 			return err
@@ -191,7 +191,7 @@ func (m *memory) replace(change scan.Change) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, ok := m.rows[string(change.Item.Ref)]
-	if !ok && !m.vague {
+	if !ok && !m.goneAsChanged {
 		return scan.ErrGone
 	}
 	if !ok || !cmp.Equal(now["slot"], change.Item.Payload.(*scan.Row).Attributes["slot"]) {
@@ -199,36 +199,36 @@ func (m *memory) replace(change scan.Change) error {
 	}
 	m.rows[string(change.Item.Ref)] = change.New.(*scan.Row).Attributes
 	m.writes++
-	if m.lose != nil && m.lose(change.Item.Ref) {
+	if m.loseResponse != nil && m.loseResponse(change.Item.Ref) {
 		return context.DeadlineExceeded
 	}
 	return nil
 }
 
-func (m *memory) put(name string, blob []byte) {
+func (m *memoryTarget) put(name string, blob []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.rows[name] = map[string]scan.Value{"slot": {Kind: scan.KindB, Bytes: blob}}
 }
 
-func (m *memory) blob(name string) []byte {
+func (m *memoryTarget) blob(name string) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.rows[name]["slot"].Bytes
 }
 
-// trail is an audit log in memory.
-type trail struct {
+// memoryLog is an audit log in memory.
+type memoryLog struct {
 	mu       sync.Mutex
 	intended map[string]rotate.Record
 	records  []rotate.Record
-	// find is what an earlier process noted; nil for nothing.
+	// find returns the records of an earlier process. Nil means that there are none.
 	find func(ref scan.Ref, after string) (rotate.Trace, bool)
 }
 
-func newTrail() *trail { return &trail{intended: map[string]rotate.Record{}} }
+func newLog() *memoryLog { return &memoryLog{intended: map[string]rotate.Record{}} }
 
-func (t *trail) Intend(records []rotate.Record) error {
+func (t *memoryLog) Intend(records []rotate.Record) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range records {
@@ -237,45 +237,45 @@ func (t *trail) Intend(records []rotate.Record) error {
 	return nil
 }
 
-func (t *trail) Record(records []rotate.Record) error {
+func (t *memoryLog) Record(records []rotate.Record) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.records = append(t.records, records...)
 	return nil
 }
 
-func (t *trail) Find(_ string, ref scan.Ref, after string) (rotate.Trace, bool) {
+func (t *memoryLog) Find(_ string, ref scan.Ref, after string) (rotate.Trace, bool) {
 	if t.find == nil {
 		return rotate.Trace{}, false
 	}
 	return t.find(ref, after)
 }
 
-func (t *trail) Sync() error { return nil }
+func (t *memoryLog) Sync() error { return nil }
 
-// bench is one pass over a memory target, from an empty checkpoint.
-type bench struct {
-	cloud   *cloud
-	keys    reencrypt.Keys
-	format  *ciphertext.Compiled
-	target  *memory
-	trail   *trail
-	settle  time.Duration
-	inspect bool
-	lie     *liar // nil: KMS as it is
-	exact   bool
-	engine  *rotate.Rotator // of the last run
-	store   checkpoint.Store
-	passes  *checkpoint.Passes
-	workers int // at least 4
+// testPass is one pass over a memoryTarget with an empty checkpoint.
+type testPass struct {
+	cloud     *cloud
+	keys      reencrypt.Keys
+	format    *ciphertext.Compiled
+	target    *memoryTarget
+	memoryLog *memoryLog
+	settle    time.Duration
+	inspect   bool
+	wrong     *wrongKMS // nil: the fake KMS is not changed
+	exact     bool
+	engine    *rotate.Rotator // of the last run
+	store     checkpoint.Store
+	passes    *checkpoint.Passes
+	workers   int // at least 4
 	// stopAfter and early are the conditions under which the run stops early.
 	stopAfter []int
 	early     rotate.Early
-	// identity is that of the pass, to which the records of the trail are bound.
+	// identity is the identity of the pass, to which the records of the log are bound.
 	identity string
 }
 
-func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
+func (b *testPass) run(t *testing.T) (checkpoint.Counts, error) {
 	t.Helper()
 	target := rotate.Target{Name: "target", Lister: b.target, Format: b.format, Batch: 3,
 		StopAfter: b.stopAfter}
@@ -286,10 +286,10 @@ func (b *bench) run(t *testing.T) (checkpoint.Counts, error) {
 }
 
 // runOn is like run, over another target.
-func (b *bench) runOn(t *testing.T, target rotate.Target) (checkpoint.Counts, error) {
+func (b *testPass) runOn(t *testing.T, target rotate.Target) (checkpoint.Counts, error) {
 	t.Helper()
-	if b.trail == nil {
-		b.trail = newTrail()
+	if b.memoryLog == nil {
+		b.memoryLog = newLog()
 	}
 	store := b.store
 	if store == nil {
@@ -316,20 +316,20 @@ func (b *bench) runOn(t *testing.T, target rotate.Target) (checkpoint.Counts, er
 	}
 	counts := totals["target"]
 	if !counts.Balanced() {
-		t.Fatalf("slots in no outcome, or in two: %+v", counts.Slots)
+		t.Fatalf("slots without an outcome, or with two: %+v", counts.Slots)
 	}
 	return counts, ran
 }
 
-func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
+func (b *testPass) rotator(target rotate.Target, pass int) *rotate.Rotator {
 	if b.settle == 0 {
 		b.settle = 200 * time.Millisecond
 	}
 	var asked reencrypt.Reencrypter = reencrypt.NewKMS(b.cloud.client.ReEncrypt,
 		b.keys.Destination, nil)
-	if b.lie != nil {
-		b.lie.Reencrypter = asked
-		asked = b.lie
+	if b.wrong != nil {
+		b.wrong.Reencrypter = asked
+		asked = b.wrong
 	}
 	return rotate.New(rotate.Config{
 		Targets:   []rotate.Target{target},
@@ -342,7 +342,7 @@ func (b *bench) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		Settle:    b.settle,
 		Pass:      pass,
 		Identity:  b.identity,
-		Recorder:  b.trail,
+		Recorder:  b.memoryLog,
 		Exact:     b.exact,
 		Early:     b.early,
 	})
@@ -361,9 +361,9 @@ func format(t *testing.T, from, to map[string]string) *ciphertext.Compiled {
 	return template.Bind(ciphertext.Keys{})
 }
 
-// TestAlreadyMoved covers the crash between a write and its checkpoint, for
-// every combination of contexts, kinds of keys and pins: the checkpoint is lost
-// after a complete pass, and every slot must be recognised where it is.
+// TestAlreadyMoved covers a crash between a write and its checkpoint, for every combination of
+// contexts, kinds of keys and pins. The checkpoint is lost after a complete pass, and every slot
+// must be recognised as current.
 func TestAlreadyMoved(t *testing.T) {
 	cloud := newCloud(t)
 	kinds := []fakekms.KeySpec{fakekms.Symmetric, fakekms.RSA2048, fakekms.SM2}
@@ -388,7 +388,7 @@ func testAlreadyMoved(
 	source, destination := cloud.key(t, from), cloud.key(t, to)
 	request := reencrypt.KeyRequest{Destination: destination, DestinationAlgorithm: algorithmOf(to),
 		Sources: []string{source}, SourceAlgorithm: algorithmOf(from)}
-	if !pinned { // with several sources none can be pinned alone
+	if !pinned { // with several source keys, the first request names none
 		request.Sources = []string{cloud.key(t, from), source}
 	}
 	before := map[string]string{"tenant": "a"}
@@ -404,7 +404,7 @@ func testAlreadyMoved(
 		target.put(fmt.Sprintf("item-%02d", i),
 			cloud.encrypt(t, source, fmt.Sprintf("plaintext %d", i), before))
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, request),
 		format: format(t, before, after),
@@ -447,7 +447,7 @@ func TestRefreshMovesToTheNewestMaterialOnly(t *testing.T) {
 	for i := 20; i < 30; i++ {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, key, "new material", nil))
 	}
-	b := &bench{
+	b := &testPass{
 		cloud: cloud,
 		keys: cloud.resolve(t,
 			reencrypt.KeyRequest{
@@ -485,7 +485,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	target.rows["h-type"] = map[string]scan.Value{"slot": {Kind: scan.KindN, Text: "1"}}
 	target.rows["i-none"] = map[string]scan.Value{"other": {Kind: scan.KindS, Text: "x"}}
 	before := maps.Clone(target.rows)
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, context, nil),
@@ -506,7 +506,7 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	if n := counts.Keys[third].Slots; n != 1 {
 		t.Errorf("%d slots under the third key, want 1", n)
 	}
-	// What may be under which key: the header of d-context names the old one; e-random,
+	// The origins: the header of d-context names the old key; e-random,
 	// f-empty and g-long cannot be under any; what h-type is was not read.
 	origins := map[checkpoint.Origin]int64{
 		checkpoint.Origin(old):  1,
@@ -563,9 +563,9 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	}
 }
 
-// TestOneSlotWithoutRoom: a slot whose new ciphertext cannot be written where the old
-// one stands fails alone; the other slots of its item move.
-func TestOneSlotWithoutRoom(t *testing.T) {
+// TestOneSlotThatCannotBeReplaced: if the new ciphertext of a slot cannot replace the old one,
+// only this slot fails. The other slots of the item move.
+func TestOneSlotThatCannotBeReplaced(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.RSA4096)
 	long, short := cloud.encrypt(t, old, "long", nil), cloud.encrypt(t, old, "short", nil)
@@ -588,7 +588,7 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 		"long":  {Kind: scan.KindB, Bytes: long},
 	}
 	target.rows["b"] = map[string]scan.Value{"short": {Kind: scan.KindB, Bytes: framed}}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		format: compiled,
 		target: target,
@@ -611,7 +611,7 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 	}
 	if plaintext, under, err := cloud.fake.Decrypt(new, target.rows["a"]["long"].Bytes,
 		nil); err != nil || string(plaintext) != "long" || under != new {
-		t.Errorf("the slot beside it reads %q under %s, %v", plaintext, under, err)
+		t.Errorf("the other slot has the plaintext %q under %s, %v", plaintext, under, err)
 	}
 	for _, name := range []string{"a", "b"} {
 		if !bytes.Equal(target.rows[name]["short"].Bytes, framed) {
@@ -621,18 +621,18 @@ func TestOneSlotWithoutRoom(t *testing.T) {
 }
 
 func TestConcurrentWriterWins(t *testing.T) {
-	for _, vague := range []bool{false, true} {
-		t.Run(fmt.Sprintf("vague %v", vague), func(t *testing.T) {
-			testConcurrentWriterWins(t, vague)
+	for _, goneAsChanged := range []bool{false, true} {
+		t.Run(fmt.Sprintf("gone as changed %v", goneAsChanged), func(t *testing.T) {
+			testConcurrentWriterWins(t, goneAsChanged)
 		})
 	}
 }
 
-func testConcurrentWriterWins(t *testing.T, vague bool) {
+func testConcurrentWriterWins(t *testing.T, goneAsChanged bool) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
-	target.vague = vague
+	target.goneAsChanged = goneAsChanged
 	for _, name := range []string{"always", "deleted", "once", "never"} {
 		target.put(name, cloud.encrypt(t, old, name, nil))
 	}
@@ -644,7 +644,7 @@ func testConcurrentWriterWins(t *testing.T, vague bool) {
 		case "once":
 			if !raced {
 				raced = true
-				target.put("once", cloud.encrypt(t, old, "once, by another", nil))
+				target.put("once", cloud.encrypt(t, old, "once, by another writer", nil))
 			}
 		case "deleted":
 			target.mu.Lock()
@@ -652,7 +652,7 @@ func testConcurrentWriterWins(t *testing.T, vague bool) {
 			target.mu.Unlock()
 		}
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -669,7 +669,7 @@ func testConcurrentWriterWins(t *testing.T, vague bool) {
 	}
 	for name, want := range map[string]string{
 		"always": "always, again",
-		"once":   "once, by another",
+		"once":   "once, by another writer",
 		"never":  "never",
 	} {
 		plaintext, _, err := cloud.fake.Decrypt("", target.blob(name), nil)
@@ -678,20 +678,21 @@ func testConcurrentWriterWins(t *testing.T, vague bool) {
 		}
 	}
 	if _, ok := target.rows["deleted"]; ok {
-		t.Error("the deleted item was made again")
+		t.Error("the deleted item was created again")
 	}
 }
 
-// A write whose answer is lost is found, counted once, and not written twice.
-func TestLostAnswerIsRecognised(t *testing.T) {
+// TestLostResponseIsRecognised: a write whose response is lost is recognised, counted once, and
+// not repeated.
+func TestLostResponseIsRecognised(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
 	for i := range 30 {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 	}
-	target.lose = func(scan.Ref) bool { return target.writes%2 == 0 }
-	b := &bench{
+	target.loseResponse = func(scan.Ref) bool { return target.writes%2 == 0 }
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -701,18 +702,18 @@ func TestLostAnswerIsRecognised(t *testing.T) {
 	if err != nil || counts.Slots.Rotated != 30 || counts.Items.Written != 30 {
 		t.Fatalf("%+v, %v, want 30 rotated and written", counts, err)
 	}
-	if target.writes != 30 || len(b.trail.records) != 30 {
+	if target.writes != 30 || len(b.memoryLog.records) != 30 {
 		t.Errorf("%d writes and %d audit records, want 30 of each", target.writes,
-			len(b.trail.records))
+			len(b.memoryLog.records))
 	}
 }
 
-// stopKind runs and returns why it stopped; "" when it did not.
+// stopKind returns the kind of a *StopError, or "" for nil.
 func stopKind(t *testing.T, err error) retry.StopKind {
 	t.Helper()
 	var stop *retry.StopError
 	if err != nil && !errors.As(err, &stop) {
-		t.Fatalf("%v is no *StopError", err)
+		t.Fatalf("%v is not a *StopError", err)
 	}
 	if stop == nil {
 		return ""
@@ -720,9 +721,9 @@ func stopKind(t *testing.T, err error) retry.StopKind {
 	return stop.Kind
 }
 
-// An error that concerns the whole run stops it without marking a slot as failed. The pass
-// can be resumed after the cause is fixed.
-func TestRunLevelTroubleMarksNothing(t *testing.T) {
+// TestErrorsOfTheRunFailNoSlot: an error that concerns the whole run stops the run and fails no
+// slot. The pass can be resumed after the cause is fixed.
+func TestErrorsOfTheRunFailNoSlot(t *testing.T) {
 	deny := func(action string) func(*cloud, string) {
 		return func(c *cloud, _ string) {
 			c.fake.SetPolicy(func(call fakekms.Call) bool { return call.Action != action })
@@ -731,7 +732,7 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		damage func(c *cloud, old string)
-		mend   func(c *cloud, old string)
+		repair func(c *cloud, old string)
 		want   retry.StopKind
 	}{
 		{"source disabled", func(c *cloud, old string) {
@@ -752,11 +753,11 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 		{"ReEncryptTo denied", deny("kms:ReEncryptTo"), func(c *cloud, _ string) {
 			c.fake.SetPolicy(nil)
 		}, retry.StopAccess},
-		{"KMS down", func(c *cloud, _ string) {
+		{"KMS returns 500", func(c *cloud, _ string) {
 			c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError})
 		},
 			func(c *cloud, _ string) { c.faults.Clear("") }, retry.StopUnavailable},
-		{"KMS gone", func(c *cloud, _ string) {
+		{"KMS is unreachable", func(c *cloud, _ string) {
 			c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.Reset})
 		},
 			func(c *cloud, _ string) { c.faults.Clear("") }, retry.StopUnavailable},
@@ -768,7 +769,7 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 			for i := range 40 {
 				target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 			}
-			b := &bench{
+			b := &testPass{
 				cloud: cloud,
 				keys: cloud.resolve(t, reencrypt.KeyRequest{
 					Destination: new,
@@ -782,10 +783,10 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 			counts, err := b.run(t)
 			if got := stopKind(t, err); got != test.want ||
 				counts.Slots.Failed+counts.Slots.Foreign > 0 {
-				t.Fatalf("stopped for %q (%v) with %+v, want %q and nothing marked", got, err,
+				t.Fatalf("stopped for %q (%v) with %+v, want %q and no failed slot", got, err,
 					counts.Slots, test.want)
 			}
-			test.mend(cloud, old)
+			test.repair(cloud, old)
 			counts, err = b.run(t)
 			if err != nil || counts.Slots.Rotated != 40 {
 				t.Fatalf("after the fix: %+v, %v, want 40 rotated", counts.Slots, err)
@@ -794,8 +795,8 @@ func TestRunLevelTroubleMarksNothing(t *testing.T) {
 	}
 }
 
-// Throttling and passing errors cost time, never a slot.
-func TestPassingTroubleCostsNoSlot(t *testing.T) {
+// TestTemporaryErrorsFailNoSlot: throttling and temporary errors delay the run but fail no slot.
+func TestTemporaryErrorsFailNoSlot(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
@@ -804,7 +805,7 @@ func TestPassingTroubleCostsNoSlot(t *testing.T) {
 	}
 	cloud.fake.SetReEncryptQuota(200)
 	cloud.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.InternalError, Share: 0.05})
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -816,8 +817,9 @@ func TestPassingTroubleCostsNoSlot(t *testing.T) {
 	}
 }
 
-// A policy may deny some slots and not others: these fail, one by one.
-func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
+// TestDenialFailsOnlyItsSlot: a policy can deny some slots and allow others. Only denied slots
+// fail.
+func TestDenialFailsOnlyItsSlot(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
@@ -830,11 +832,11 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 			},
 		}
 	}
-	// Like a policy with a condition on the context, it also denies what has none.
+	// Like a policy with a condition on the context, it also denies requests without a context.
 	cloud.fake.SetPolicy(func(c fakekms.Call) bool {
 		return c.Action == "kms:DescribeKey" || c.EncryptionContext["tenant"] == "0"
 	})
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, map[string]string{"tenant": "${tenant}"}, nil),
@@ -850,24 +852,24 @@ func TestDeniedSlotIsItsOwnTrouble(t *testing.T) {
 	}
 }
 
-// liar is a KMS that names keys it should not.
-type liar struct {
+// wrongKMS is a KMS that returns wrong responses.
+type wrongKMS struct {
 	reencrypt.Reencrypter
 	source, destination string
-	spoil               func(
+	corrupt             func(
 		reencrypt.Request, *reencrypt.Response,
 	) // nil: the other fields stay unchanged
 	authorized func() error // nil: dry runs go to KMS unchanged
 }
 
-func (l liar) Authorized(ctx context.Context, source reencrypt.Key) (bool, error) {
+func (l wrongKMS) Authorized(ctx context.Context, source reencrypt.Key) (bool, error) {
 	if l.authorized != nil {
 		return true, l.authorized()
 	}
 	return l.Reencrypter.Authorized(ctx, source)
 }
 
-func (l liar) ReEncrypt(ctx context.Context, q reencrypt.Request) (reencrypt.Response, error) {
+func (l wrongKMS) ReEncrypt(ctx context.Context, q reencrypt.Request) (reencrypt.Response, error) {
 	answer, err := l.Reencrypter.ReEncrypt(ctx, q)
 	if err == nil && l.source != "" {
 		answer.Source = l.source
@@ -875,37 +877,37 @@ func (l liar) ReEncrypt(ctx context.Context, q reencrypt.Request) (reencrypt.Res
 	if err == nil && l.destination != "" {
 		answer.Destination = l.destination
 	}
-	if err == nil && l.spoil != nil {
-		l.spoil(q, &answer)
+	if err == nil && l.corrupt != nil {
+		l.corrupt(q, &answer)
 	}
 	return answer, err
 }
 
-// Nothing is written when KMS names another key than was asked for, on either
-// side.
-func TestWhatKMSNamesDecides(t *testing.T) {
+// TestKeyInResponseDecides: nothing is written if a response names another source or destination
+// key than the request.
+func TestKeyInResponseDecides(t *testing.T) {
 	cloud := newCloud(t)
 	old := cloud.key(t, fakekms.Symmetric)
 	new := cloud.key(t, fakekms.Symmetric)
 	third := cloud.key(t, fakekms.Symmetric)
 	for _, test := range []struct {
-		name string
-		liar liar
-		want retry.StopKind
-		slot checkpoint.SlotCounts
+		name     string
+		wrongKMS wrongKMS
+		want     retry.StopKind
+		slot     checkpoint.SlotCounts
 	}{
 		{
 			"another destination",
-			liar{destination: third},
+			wrongKMS{destination: third},
 			retry.StopInternal,
 			checkpoint.SlotCounts{},
 		},
-		{"another source", liar{source: third}, "", checkpoint.SlotCounts{Seen: 1, Foreign: 1}},
+		{"another source", wrongKMS{source: third}, "", checkpoint.SlotCounts{Seen: 1, Foreign: 1}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			target := newMemory()
 			target.put("item", cloud.encrypt(t, old, "x", nil))
-			b := &bench{
+			b := &testPass{
 				cloud: cloud,
 				keys: cloud.resolve(t, reencrypt.KeyRequest{
 					Destination: new,
@@ -913,7 +915,7 @@ func TestWhatKMSNamesDecides(t *testing.T) {
 				}),
 				format: format(t, nil, nil),
 				target: target,
-				lie:    &test.liar,
+				wrong:  &test.wrongKMS,
 			}
 			counts, err := b.run(t)
 			if got := stopKind(t, err); got != test.want || counts.Slots != test.slot ||
@@ -925,10 +927,10 @@ func TestWhatKMSNamesDecides(t *testing.T) {
 	}
 }
 
-// An answer without a key or without a ciphertext ends the run before anything of the
-// item is written or counted, also where another slot of it had an answer that is whole,
-// and where the slot would not move.
-func TestAnswersThatLackSomething(t *testing.T) {
+// TestIncompleteResponses: a response without a key or without a ciphertext ends the run before
+// the item is written or counted. This holds even if another slot of the item has a complete
+// response, and if the slot would not move.
+func TestIncompleteResponses(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	listed := reencrypt.KeyRequest{Destination: new, Sources: []string{old}}
@@ -942,7 +944,7 @@ func TestAnswersThatLackSomething(t *testing.T) {
 		}
 		return row
 	}
-	spoils := map[string]func(*reencrypt.Response){
+	corruptions := map[string]func(*reencrypt.Response){
 		"no ciphertext":       func(a *reencrypt.Response) { a.Blob = nil },
 		"an empty ciphertext": func(a *reencrypt.Response) { a.Blob = []byte{} },
 		"no source key":       func(a *reencrypt.Response) { a.Source = "" },
@@ -954,19 +956,19 @@ func TestAnswersThatLackSomething(t *testing.T) {
 	for _, request := range []reencrypt.KeyRequest{listed, anyKey} {
 		for _, key := range []string{old, new} {
 			for _, n := range []int{1, 2} {
-				for name, spoil := range spoils {
+				for name, corrupt := range corruptions {
 					target := newMemory()
 					target.rows["item"] = slots(key, n)
 					last := target.rows["item"]["slot"].ByteSet[n-1]
-					b := &bench{
+					b := &testPass{
 						cloud:  cloud,
 						keys:   cloud.resolve(t, request),
 						format: format(t, nil, nil),
 						target: target,
-						exact:  key == new, // else its header decides a slot
-						lie: &liar{spoil: func(q reencrypt.Request, a *reencrypt.Response) {
+						exact:  key == new, // otherwise the header decides a slot
+						wrong: &wrongKMS{corrupt: func(q reencrypt.Request, a *reencrypt.Response) {
 							if bytes.Equal(q.Blob, last) {
-								spoil(a)
+								corrupt(a)
 							}
 						}},
 					}
@@ -974,7 +976,7 @@ func TestAnswersThatLackSomething(t *testing.T) {
 					counts, err := b.run(t)
 					if got := stopKind(t, err); got != retry.StopInternal ||
 						counts.Slots.Seen != 0 || target.writes != 0 ||
-						!cmp.Equal(before, target.rows["item"]) || len(b.trail.records) != 0 {
+						!cmp.Equal(before, target.rows["item"]) || len(b.memoryLog.records) != 0 {
 						t.Errorf(
 							"any %v, under the destination %v, slot %d: %s: stopped for %q (%v) "+
 								"with %+v and %d writes", request.Any, key == new, n, name, got,
@@ -987,19 +989,19 @@ func TestAnswersThatLackSomething(t *testing.T) {
 	}
 }
 
-// A dry run that is throttled is counted as any other request.
+// TestThrottledDryRunsAreCounted: throttled dry runs count like other throttled requests.
 func TestThrottledDryRunsAreCounted(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
 	target.put("item", cloud.encrypt(t, old, "x", nil))
 	var asked atomic.Int64
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
 		target: target,
-		lie: &liar{authorized: func() error {
+		wrong: &wrongKMS{authorized: func() error {
 			asked.Add(1)
 			return apiError("ThrottlingException")
 		}},
@@ -1013,15 +1015,15 @@ func TestThrottledDryRunsAreCounted(t *testing.T) {
 	}
 }
 
-// An audit has no writer, and moves nothing.
-func TestLookingWritesNothing(t *testing.T) {
+// TestReadOnlyPassWritesNothing: a pass without a Writer moves nothing.
+func TestReadOnlyPassWritesNothing(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
 	target := newMemory()
 	for i := range 30 {
 		target.put(fmt.Sprintf("item-%02d", i), cloud.encrypt(t, old, "x", nil))
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:   cloud,
 		keys:    cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format:  format(t, nil, nil),
@@ -1032,7 +1034,7 @@ func TestLookingWritesNothing(t *testing.T) {
 	if err != nil || counts.Slots != (checkpoint.SlotCounts{
 		Seen:      30,
 		Remaining: 30,
-	}) || target.writes != 0 || len(b.trail.records)+len(b.trail.intended) > 0 {
+	}) || target.writes != 0 || len(b.memoryLog.records)+len(b.memoryLog.intended) > 0 {
 		t.Errorf("%+v, %v, with %d writes", counts.Slots, err, target.writes)
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"rotator/internal/reencrypt"
 )
 
-// Bind binds a record to a pass as a worker does.
+// Bind returns the binding of a record to a pass, as worker.bind does.
 func Bind(identity string, r Record, context map[string]string) string {
 	w := &worker{identity: identity, keys: reencrypt.Keys{
 		Destination:     reencrypt.Key{ARN: r.To, Algorithm: reencrypt.Symmetric},

@@ -25,25 +25,25 @@ import (
 	"rotator/internal/scan"
 )
 
-// crowd is a target of n items that are made when they are read, and KMS in front of
-// them, which counts.
-type crowd struct {
-	n        int
-	key      func(i int) string // of the i-th item
-	strange  bool               // no header is of a layout that is known
-	requests atomic.Int64
-	asked    func(i int)
-	made     sync.Map // a blob under each key
+// manyItems is a target of n items that are generated when they are read, and a KMS that counts
+// requests.
+type manyItems struct {
+	n             int
+	key           func(i int) string // of the i-th item
+	unknownLayout bool               // the headers have an unknown layout
+	requests      atomic.Int64
+	asked         func(i int)
+	made          sync.Map // a blob under each key
 }
 
-func (c *crowd) Partitions(context.Context) (list []scan.Partition, err error) {
+func (c *manyItems) Partitions(context.Context) (list []scan.Partition, err error) {
 	for p := range simPartitions {
 		list = append(list, scan.Partition{Name: strconv.Itoa(p), Spec: json.RawMessage("{}")})
 	}
 	return list, nil
 }
 
-func (c *crowd) Page(
+func (c *manyItems) Page(
 	_ context.Context, p scan.Partition, cursor scan.Cursor,
 ) (page scan.Page, err error) {
 	i, err := strconv.Atoi(p.Name)
@@ -62,34 +62,34 @@ func (c *crowd) Page(
 	return page, err
 }
 
-// blob is a blob of its own for each item: its random bytes are the number of it.
-func (c *crowd) blob(key string, i int) []byte {
+// blob returns a different blob for each item: its random bytes are the number of the item.
+func (c *manyItems) blob(key string, i int) []byte {
 	made, ok := c.made.Load(key)
 	if !ok {
 		made, _ = c.made.LoadOrStore(key, cipher{Key: key, Context: contextOf("all")}.blob())
 	}
 	blob := bytes.Clone(made.([]byte))
 	binary.BigEndian.PutUint64(blob[5+32+1:], uint64(i))
-	if c.strange {
+	if c.unknownLayout {
 		blob[1] = 9
 	}
 	return blob
 }
 
-func (c *crowd) Load(context.Context, scan.Ref) (scan.Item, error) {
+func (c *manyItems) Load(context.Context, scan.Ref) (scan.Item, error) {
 	return scan.Item{}, scan.ErrGone
 }
 
-// Replace is not to be called: nothing here is to be moved.
-func (c *crowd) Replace(_ context.Context, changes []scan.Change) []scan.Result {
+// Replace returns errors, because no item must be moved.
+func (c *manyItems) Replace(_ context.Context, changes []scan.Change) []scan.Result {
 	results := make([]scan.Result, len(changes))
 	for i := range results {
-		results[i].Err = &scan.RefusedError{Reason: "test", Detail: "it was to be current"}
+		results[i].Err = &scan.RefusedError{Reason: "test", Detail: "it should be current"}
 	}
 	return results
 }
 
-func (c *crowd) ReEncrypt(_ context.Context, q reencrypt.Request) (reencrypt.Response, error) {
+func (c *manyItems) ReEncrypt(_ context.Context, q reencrypt.Request) (reencrypt.Response, error) {
 	serial := c.requests.Add(1)
 	if c.asked != nil {
 		c.asked(int(binary.BigEndian.Uint64(q.Blob[5+32+1:])))
@@ -97,12 +97,14 @@ func (c *crowd) ReEncrypt(_ context.Context, q reencrypt.Request) (reencrypt.Res
 	return (&universe{serial: int(serial)}).reencrypt(q)
 }
 
-func (c *crowd) Authorized(context.Context, reencrypt.Key) (bool, error) { return true, nil }
+func (c *manyItems) Authorized(context.Context, reencrypt.Key) (bool, error) { return true, nil }
 
 const crowdWorkers = 8
 
-// pass is one pass over the crowd.
-func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, reencrypt.Savings) {
+// pass executes one pass over the items.
+func (c *manyItems) pass(
+	t *testing.T, readOnly, exact bool,
+) (checkpoint.Counts, reencrypt.Savings) {
 	t.Helper()
 	target := rotate.Target{
 		Name:   "target",
@@ -110,7 +112,7 @@ func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, reen
 		Format: format(t, map[string]string{"name": "all"}, nil),
 		Batch:  25,
 	}
-	if !looking {
+	if !readOnly {
 		target.Writer = c
 	}
 	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
@@ -136,7 +138,7 @@ func (c *crowd) pass(t *testing.T, looking, exact bool) (checkpoint.Counts, reen
 		MaxOutage: time.Second,
 		Settle:    time.Second,
 		Pass:      1,
-		Recorder:  newTrail(),
+		Recorder:  newLog(),
 		Exact:     exact,
 	})
 	if err := engine.Run(t.Context(), tracker, opened.Partitions); err != nil {
@@ -159,43 +161,43 @@ func most(n int, tokens int64) int64 {
 	return max(1000, int64(drawn+5*math.Sqrt(drawn))) + 3*tokens*crowdWorkers
 }
 
-// A pass over slots that are where they belong costs a sample of requests, an audit
-// too, and both say what a pass says that asks about every slot.
+// TestHeadersSaveRequests: a run or an audit over slots that need not move sends requests only
+// for a sample. Both have the same results as a pass that sends a request for every slot.
 func TestHeadersSaveRequests(t *testing.T) {
 	const n = 20_000
 	everyKey := func(i int) string { return []string{oldKey, newKey, newKey, otherKey}[i%4*2/3] }
 	for _, test := range []struct {
-		name    string
-		looking bool
-		key     func(int) string
-		tokens  int64
+		name     string
+		readOnly bool
+		key      func(int) string
+		tokens   int64
 	}{
 		{"a second run", false, func(int) string { return newKey }, 1},
 		{"an audit", true, everyKey, 3},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := &crowd{n: n, key: test.key}
-			told, saved := c.pass(t, test.looking, false)
+			c := &manyItems{n: n, key: test.key}
+			told, saved := c.pass(t, test.readOnly, false)
 			requests := c.requests.Load()
 			if limit := most(n, test.tokens); requests > limit || saved.Checked < 1000 {
 				t.Errorf("%d requests, want %d at most; %d checks, want 1,000 at least", requests,
 					limit, saved.Checked)
 			}
-			said, none := c.pass(t, test.looking, true)
+			said, none := c.pass(t, test.readOnly, true)
 			if exact := c.requests.Load(); exact < n || exact > n+3*test.tokens*crowdWorkers ||
 				none.Header+none.Checked+none.Shared != 0 {
-				t.Errorf("exactly: %d requests of %d slots, %+v", exact, n, none)
+				t.Errorf("an exact pass: %d requests for %d slots, %+v", exact, n, none)
 			}
 			header := int64(0)
 			for arn, count := range told.Keys {
 				header += count.Header
 				told.Keys[arn] = checkpoint.KeyCount{Slots: count.Slots}
 				if how := said.Keys[arn].How(); how != "kms" || count.How() != "header" {
-					t.Errorf("%s: found by %s, and in the exact pass by %s", arn, count.How(), how)
+					t.Errorf("%s: known by %s, but in the exact pass by %s", arn, count.How(), how)
 				}
 			}
 			if header != saved.Header {
-				t.Errorf("%d slots are counted by headers, and %d were decided so", header,
+				t.Errorf("%d slots are counted by headers, but headers decided %d", header,
 					saved.Header)
 			}
 			if diff := cmp.Diff(told, said); diff != "" {
@@ -206,29 +208,29 @@ func TestHeadersSaveRequests(t *testing.T) {
 	}
 }
 
-// A pass over ciphertexts with headers of an unknown layout asks KMS about each of them, and
-// reports the same results as for other ciphertexts.
+// TestUnknownLayouts: a pass over ciphertexts with an unknown header layout asks KMS about each
+// of them, and has the same results as for other ciphertexts.
 func TestUnknownLayouts(t *testing.T) {
 	const n = 600
-	for _, looking := range []bool{false, true} {
+	for _, readOnly := range []bool{false, true} {
 		key := func(i int) string { return newKey }
-		if looking {
+		if readOnly {
 			key = func(i int) string { return []string{oldKey, newKey, otherKey}[i%3] }
 		}
-		c := &crowd{n: n, key: key, strange: true}
-		told, saved := c.pass(t, looking, false)
+		c := &manyItems{n: n, key: key, unknownLayout: true}
+		told, saved := c.pass(t, readOnly, false)
 		if requests := c.requests.Load(); requests < n || saved != (reencrypt.Savings{}) {
-			t.Errorf("looking %v: %d requests about %d slots, %+v", looking, requests, n, saved)
+			t.Errorf("read-only %v: %d requests for %d slots, %+v", readOnly, requests, n, saved)
 		}
-		c.strange, c.made = false, sync.Map{}
-		if said, _ := c.pass(t, looking, true); !cmp.Equal(told, said) {
-			t.Errorf("looking %v: unknown layouts (-) and known ones (+):\n%s", looking,
+		c.unknownLayout, c.made = false, sync.Map{}
+		if said, _ := c.pass(t, readOnly, true); !cmp.Equal(told, said) {
+			t.Errorf("read-only %v: unknown layouts (-) and known layouts (+):\n%s", readOnly,
 				cmp.Diff(told, said))
 		}
 	}
 }
 
-// TestAMillionCurrentSlots prints what a pass costs that finds nothing to do.
+// TestAMillionCurrentSlots prints the cost of a pass in which nothing must move.
 func TestAMillionCurrentSlots(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it takes some seconds")
@@ -237,7 +239,7 @@ func TestAMillionCurrentSlots(t *testing.T) {
 	if raceDetector {
 		n = 100_000
 	}
-	c := &crowd{n: n, key: func(int) string { return newKey }}
+	c := &manyItems{n: n, key: func(int) string { return newKey }}
 	began := time.Now()
 	counts, saved := c.pass(t, false, false)
 	requests := c.requests.Load()
@@ -251,12 +253,12 @@ func TestAMillionCurrentSlots(t *testing.T) {
 	}
 }
 
-// All slots have the same chance to be checked, whether they come early or late.
+// TestSampleIsEven: all slots have the same chance to be checked, wherever they are in the pass.
 func TestSampleIsEven(t *testing.T) {
 	const n, parts = 100_000, 10
 	var mu sync.Mutex
 	var checked [parts]int
-	c := &crowd{n: n, key: func(int) string { return newKey }, asked: func(i int) {
+	c := &manyItems{n: n, key: func(int) string { return newKey }, asked: func(i int) {
 		mu.Lock()
 		defer mu.Unlock()
 		checked[i*parts/n]++
@@ -267,15 +269,15 @@ func TestSampleIsEven(t *testing.T) {
 	const mean = n / parts / 100
 	for _, got := range checked {
 		if got < mean-5*10 || got > mean+5*10+3*crowdWorkers { // five standard deviations
-			t.Errorf("of each tenth %v were checked, want about %d", checked, mean)
+			t.Errorf("the checks in each tenth of the pass are %v, want about %d", checked, mean)
 			break
 		}
 	}
 }
 
-// lying is a bench whose target holds slots under the new key and, among them, slots
-// under the old one whose headers carry the token of the new one.
-func lying(t *testing.T, slots, lies int) *bench {
+// withWrongHeaders returns a pass whose target has slots under the new key and, among them, slots
+// under the old key whose headers have the token of the new key.
+func withWrongHeaders(t *testing.T, slots, wrongHeaders int) *testPass {
 	t.Helper()
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -283,13 +285,13 @@ func lying(t *testing.T, slots, lies int) *bench {
 	cloud.fake.SetHeaders(func(key string) string { return strings.Replace(key, old, new, 1) })
 	for i := range slots {
 		key := new
-		if i%(slots/lies) == slots/lies/2 {
+		if i%(slots/wrongHeaders) == slots/wrongHeaders/2 {
 			key = old
 		}
 		target.put(fmt.Sprintf("item-%04d", i), cloud.encrypt(t, key, "x", nil))
 	}
 	cloud.fake.SetHeaders(nil)
-	return &bench{
+	return &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -297,48 +299,51 @@ func lying(t *testing.T, slots, lies int) *bench {
 	}
 }
 
-// If ciphertext headers name wrong keys, a run does not report that headers agree with KMS, and
-// an audit makes no statement about it. A pass that asks KMS about every slot reports the
-// correct keys, and an exact run corrects the slots.
-func TestHeadersThatLie(t *testing.T) {
-	for _, lies := range []int{1, 40} {
-		b := lying(t, 120, lies)
+// TestWrongHeaders: if ciphertext headers name wrong keys, a run does not report that headers
+// agree with KMS, and an audit makes no statement about it. A pass that asks KMS about every slot
+// reports the correct keys, and an exact run corrects the slots.
+func TestWrongHeaders(t *testing.T) {
+	for _, wrongHeaders := range []int{1, 40} {
+		b := withWrongHeaders(t, 120, wrongHeaders)
 		counts, err := b.run(t)
 		if agree, wrong := b.engine.Headers(); err != nil || agree || wrong == "" ||
 			counts.Slots.Seen != 120 {
-			t.Errorf("%d lies: a run ends with %v, %+v; headers agree %v, wrong %q", lies, err,
+			t.Errorf("%d wrong headers: a run ends with %v, %+v; headers agree %v, wrong %q",
+				wrongHeaders, err,
 				counts.Slots, agree, wrong)
 		}
-		b = lying(t, 120, lies)
+		b = withWrongHeaders(t, 120, wrongHeaders)
 		b.inspect = true
 		_, err = b.run(t)
 		if wrong := (*reencrypt.HeaderError)(nil); !errors.As(err, &wrong) {
-			t.Errorf("%d lies: an audit ends with %v", lies, err)
+			t.Errorf("%d wrong headers: an audit ends with %v", wrongHeaders, err)
 		}
 		b.exact = true
 		counts, err = b.run(t)
 		if want := (checkpoint.SlotCounts{
 			Seen:      120,
-			Current:   int64(120 - lies),
-			Remaining: int64(lies),
+			Current:   int64(120 - wrongHeaders),
+			Remaining: int64(wrongHeaders),
 		}); err != nil || counts.Slots != want {
-			t.Errorf("%d lies: an exact audit: %+v, %v, want %+v", lies, counts.Slots, err, want)
+			t.Errorf("%d wrong headers: an exact audit: %+v, %v, want %+v", wrongHeaders,
+				counts.Slots, err, want)
 		}
 		b.inspect = false
 		counts, err = b.run(t)
 		if want := (checkpoint.SlotCounts{
 			Seen:    120,
-			Current: int64(120 - lies),
-			Rotated: int64(lies),
+			Current: int64(120 - wrongHeaders),
+			Rotated: int64(wrongHeaders),
 		}); err != nil || counts.Slots != want {
-			t.Errorf("%d lies: an exact run: %+v, %v, want %+v", lies, counts.Slots, err, want)
+			t.Errorf("%d wrong headers: an exact run: %+v, %v, want %+v", wrongHeaders,
+				counts.Slots, err, want)
 		}
 	}
 }
 
-// Correct headers agree with KMS. A wrong encryption context does not, because headers do not
-// contain it. This holds for the context of one slot and for the context of all slots of a
-// rule.
+// TestHeadersDoNotShowContexts: correct headers agree with KMS. A wrong encryption context does
+// not, because headers do not contain it. This holds for the context of one slot and for the
+// context of all slots of a rule.
 func TestHeadersDoNotShowContexts(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -356,7 +361,7 @@ func TestHeadersDoNotShowContexts(t *testing.T) {
 			}
 			target.put(fmt.Sprintf("item-%03d", i), cloud.encrypt(t, new, "x", context))
 		}
-		b := &bench{
+		b := &testPass{
 			cloud: cloud,
 			keys: cloud.resolve(t, reencrypt.KeyRequest{
 				Destination: new,
@@ -375,8 +380,8 @@ func TestHeadersDoNotShowContexts(t *testing.T) {
 	}
 }
 
-// One data key that is stored with many items costs one request for each context, and
-// every item can be read.
+// TestSharedDataKeys: a data key that is stored in many items needs one request for each context.
+// Every item can be decrypted afterwards.
 func TestSharedDataKeys(t *testing.T) {
 	for _, exact := range []bool{false, true} {
 		cloud := newCloud(t)
@@ -394,7 +399,7 @@ func TestSharedDataKeys(t *testing.T) {
 				"version": {Kind: scan.KindS, Text: strconv.Itoa(i % 6 / 2)},
 			}
 		}
-		b := &bench{
+		b := &testPass{
 			cloud: cloud,
 			keys: cloud.resolve(t, reencrypt.KeyRequest{
 				Destination: new,
@@ -408,11 +413,11 @@ func TestSharedDataKeys(t *testing.T) {
 		}
 		counts, err := b.run(t)
 		sent, _, _ := b.engine.Requests()
-		want := int64(6) // 2 blobs, each towards 3 contexts
+		want := int64(6) // 2 blobs, each with 3 destination contexts
 		if exact {
 			want = 300
 		}
-		// One more asks whether the first new ciphertext is under the destination key.
+		// One more request checks that the first new ciphertext is under the destination key.
 		if err != nil || counts.Slots.Rotated != 300 || sent != want+1 ||
 			b.engine.Savings().Shared != 300-want {
 			t.Errorf("exact %v: %+v, %v, with %d requests, %+v; want %d requests", exact,

@@ -17,17 +17,17 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestBusyItemsHoldNobodyBack: items whose place in the store is busy, more than
-// there are workers, wait alone; all others are written meanwhile.
-func TestBusyItemsHoldNobodyBack(t *testing.T) {
+// TestContendedItemsDelayNoOthers: the store refuses writes to more items than there are workers,
+// because of contention. Only these items wait. All other items are written meanwhile.
+func TestContendedItemsDelayNoOthers(t *testing.T) {
 	cloud := newCloud(t)
 	source, destination := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
-	const busy, calm = 18, 20
+	const contended, others = 18, 20
 	target := newMemory()
-	for i := range busy + calm {
-		name := fmt.Sprintf("busy %02d", i)
-		if i >= busy {
-			name = fmt.Sprintf("calm %02d", i)
+	for i := range contended + others {
+		name := fmt.Sprintf("contended %02d", i)
+		if i >= contended {
+			name = fmt.Sprintf("other %02d", i)
 		}
 		target.put(name, cloud.encrypt(t, source, name, nil))
 	}
@@ -40,9 +40,10 @@ func TestBusyItemsHoldNobodyBack(t *testing.T) {
 		switch {
 		case strings.HasPrefix(string(ref), "calm"):
 			written++
-		case written < calm:
+		case written < others:
 			if change.Unbatched != refused[ref] {
-				t.Errorf("%s: alone: %v, though refused before: %v", ref, change.Unbatched,
+				t.Errorf("%s: in a separate request: %v, although refused before: %v", ref,
+					change.Unbatched,
 					refused[ref])
 			}
 			refused[ref] = true
@@ -50,7 +51,7 @@ func TestBusyItemsHoldNobodyBack(t *testing.T) {
 		}
 		return nil
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		target: target,
 		format: format(t, nil, nil),
@@ -60,15 +61,15 @@ func TestBusyItemsHoldNobodyBack(t *testing.T) {
 		}),
 	}
 	counts, err := b.run(t)
-	// The last of the busy ones may come only when the calm ones are done.
-	if err != nil || counts.Slots.Rotated != busy+calm || len(refused) < busy/2 {
+	// The last contended items may be read only after the others are written.
+	if err != nil || counts.Slots.Rotated != contended+others || len(refused) < contended/2 {
 		t.Errorf("%v: %+v, %d items refused at first; want all %d rotated, most of %d refused",
-			err, counts.Slots, len(refused), busy+calm, busy)
+			err, counts.Slots, len(refused), contended+others, contended)
 	}
 }
 
-// TestThrottlingOfOneTarget: a target whose writes are throttled is written to at
-// its own pace; nothing fails, and neither KMS nor another target is slowed.
+// TestThrottlingOfOneTarget: if a target throttles writes, only the writes to that target become
+// slower. No slot fails, and neither KMS nor another target is slowed down.
 func TestThrottlingOfOneTarget(t *testing.T) {
 	cloud := newCloud(t)
 	source, destination := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -76,7 +77,7 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 	var slow atomic.Int64
 	began := time.Now()
 	targets := make([]rotate.Target, 2)
-	memories := []*memory{newMemory(), newMemory()}
+	memories := []*memoryTarget{newMemory(), newMemory()}
 	for i, m := range memories {
 		for n := range items {
 			name := fmt.Sprintf("%03d", n)
@@ -97,7 +98,7 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 		slow.Add(1)
 		return nil
 	}
-	var left atomic.Int64 // of the slow one, when the other is done
+	var left atomic.Int64 // items of the slow target that are left when the other is done
 	var others atomic.Int64
 	memories[1].refuse = func(scan.Change) error {
 		if others.Add(1) == items {
@@ -131,7 +132,7 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 		MaxOutage: 20 * time.Second,
 		Settle:    time.Second,
 		Pass:      1,
-		Recorder:  newTrail(),
+		Recorder:  newLog(),
 	})
 	if err := engine.Run(t.Context(), tracker, opened.Partitions); err != nil {
 		t.Fatal(err)

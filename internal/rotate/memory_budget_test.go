@@ -15,25 +15,27 @@ import (
 	"rotator/internal/scan"
 )
 
-// shelf is a target of large objects that the page only lists. It counts the bytes
-// of what was loaded and has no outcome yet.
-type shelf struct {
-	room  *scan.MemoryBudget
-	sizes []int64
-	blob  func(i int) []byte
+// largeObjects is a target of large objects, which pages list without content. It counts the
+// bytes of loaded objects that have no outcome yet.
+type largeObjects struct {
+	budget *scan.MemoryBudget
+	sizes  []int64
+	blob   func(i int) []byte
 
-	mu         sync.Mutex
-	held, most int64
-	loaded     map[scan.Ref]int // and not given back
-	tries      map[scan.Ref]int
-	early      int // given back before they were written
+	mu            sync.Mutex
+	held, most    int64
+	loaded        map[scan.Ref]int // loads whose memory was not released
+	tries         map[scan.Ref]int
+	releasedEarly int // objects released before they were written
 }
 
-func (s *shelf) Partitions(context.Context) ([]scan.Partition, error) {
+func (s *largeObjects) Partitions(context.Context) ([]scan.Partition, error) {
 	return []scan.Partition{{Name: "all", Spec: json.RawMessage("{}")}}, nil
 }
 
-func (s *shelf) Page(context.Context, scan.Partition, scan.Cursor) (page scan.Page, err error) {
+func (s *largeObjects) Page(
+	context.Context, scan.Partition, scan.Cursor,
+) (page scan.Page, err error) {
 	for i := range s.sizes {
 		page.Items = append(page.Items, scan.Item{Ref: scan.Ref(fmt.Sprint(i))})
 	}
@@ -41,12 +43,12 @@ func (s *shelf) Page(context.Context, scan.Partition, scan.Cursor) (page scan.Pa
 	return page, nil
 }
 
-func (s *shelf) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
+func (s *largeObjects) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	var i int
 	if _, err := fmt.Sscan(string(ref), &i); err != nil {
 		return scan.Item{}, err
 	}
-	give, err := s.room.Acquire(ctx, s.sizes[i])
+	give, err := s.budget.Acquire(ctx, s.sizes[i])
 	if err != nil {
 		return scan.Item{}, err
 	}
@@ -61,7 +63,7 @@ func (s *shelf) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	}, nil
 }
 
-func (s *shelf) hold(ref scan.Ref, bytes int64, times int) {
+func (s *largeObjects) hold(ref scan.Ref, bytes int64, times int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.loaded[ref] += times
@@ -69,15 +71,15 @@ func (s *shelf) hold(ref scan.Ref, bytes int64, times int) {
 	s.most = max(s.most, s.held)
 }
 
-// Replace finds every second object changed at first, so that it is read again.
-func (s *shelf) Replace(_ context.Context, changes []scan.Change) []scan.Result {
+// Replace reports every second object as changed at first, so that it is read again.
+func (s *largeObjects) Replace(_ context.Context, changes []scan.Change) []scan.Result {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	results := make([]scan.Result, len(changes))
 	for i, change := range changes {
 		s.tries[change.Item.Ref]++
 		if s.loaded[change.Item.Ref] != 1 {
-			s.early++
+			s.releasedEarly++
 		}
 		if s.tries[change.Item.Ref] == 1 && change.Item.Ref[len(change.Item.Ref)-1]%2 == 0 {
 			results[i].Err = scan.ErrChanged
@@ -86,10 +88,10 @@ func (s *shelf) Replace(_ context.Context, changes []scan.Change) []scan.Result 
 	return results
 }
 
-// However many workers there are, the bodies that are worked on stay within the
-// room: also with objects that are read again, that hold nothing, that take the whole
-// room, and when nothing is written.
-func TestBodiesStayWithinTheRoom(t *testing.T) {
+// TestBodiesStayWithinMemoryBudget: with any number of workers, the bodies in memory stay within
+// the memory budget. This includes objects that are read again, objects without a slot, objects
+// that need the complete budget, and passes that write nothing.
+func TestBodiesStayWithinMemoryBudget(t *testing.T) {
 	const size, most = 8 << 20, 64 << 20
 	cloud := newCloud(t)
 	source := cloud.key(t, fakekms.Symmetric)
@@ -107,9 +109,9 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw := template.Bind(ciphertext.Keys{})
-	for _, look := range []bool{false, true} {
-		s := &shelf{
-			room:   scan.NewMemoryBudget(most),
+	for _, readOnly := range []bool{false, true} {
+		s := &largeObjects{
+			budget: scan.NewMemoryBudget(most),
 			tries:  map[scan.Ref]int{},
 			loaded: map[scan.Ref]int{},
 		}
@@ -126,7 +128,7 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 			return blob
 		}
 		target := rotate.Target{Name: "target", Lister: s, Format: raw, Batch: 1}
-		if !look {
+		if !readOnly {
 			target.Writer = s
 		}
 		passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
@@ -142,7 +144,7 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &bench{cloud: cloud, keys: keys, trail: newTrail(), workers: 64}
+		b := &testPass{cloud: cloud, keys: keys, memoryLog: newLog(), workers: 64}
 		if err := b.rotator(target,
 			opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions); err != nil {
 			t.Fatal(err)
@@ -150,16 +152,16 @@ func TestBodiesStayWithinTheRoom(t *testing.T) {
 		totals, err := passes.Totals(t.Context(), opened.Pass)
 		if counts := totals["target"]; err != nil ||
 			counts.Slots.Rotated+counts.Slots.Remaining != 133 || counts.Slots.Failed != 67 {
-			t.Errorf("look %v: %+v, %v", look, counts.Slots, err)
+			t.Errorf("read-only %v: %+v, %v", readOnly, counts.Slots, err)
 		}
-		if s.most > most || s.most < most/2 || s.held != 0 || s.early > 0 {
+		if s.most > most || s.most < most/2 || s.held != 0 || s.releasedEarly > 0 {
 			t.Errorf(
-				"look %v: at most %d bytes at once, want %d; %d are still held; %d were given "+
-					"back too early", look, s.most, most, s.held, s.early,
+				"read-only %v: at most %d bytes at once, want %d; %d are still held; %d were given "+
+					"released too early", readOnly, s.most, most, s.held, s.releasedEarly,
 			)
 		}
-		if _, ok := s.room.TryAcquire(most); !ok {
-			t.Errorf("look %v: room is lost", look)
+		if _, ok := s.budget.TryAcquire(most); !ok {
+			t.Errorf("read-only %v: memory budget is lost", readOnly)
 		}
 	}
 }

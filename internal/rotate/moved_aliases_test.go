@@ -10,15 +10,15 @@ import (
 	"rotator/internal/reencrypt"
 )
 
-// TestMovedAliases: the advice for names that stand for other keys than when the pass began
-// names all keys that the new pass would miss, and no key that source.keys cannot hold.
+// TestMovedAliases: if key names refer to other keys than at the start of the pass, the advice
+// names all keys that a new pass would miss, and no key that source.keys cannot contain.
 func TestMovedAliases(t *testing.T) {
 	const restart = "begin a new pass with rotator run --restart, which keeps the records of pass 1"
 	const apart = "; move the ciphertexts under D with a separate job, because they have the " +
 		"algorithm and the destination_context of pass 1"
 	oaep := string(types.EncryptionAlgorithmSpecRsaesOaepSha256)
 	// One pass, with the destination alias/d (key D) and the source keys alias/s (S) and
-	// alias/x (X). names are the keys that the aliases stand for now.
+	// alias/x (X). names are the keys to which the aliases refer now.
 	for _, c := range []struct {
 		name, names string
 		change      func(*checkpoint.Pass, *reencrypt.Keys)

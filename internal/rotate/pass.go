@@ -142,22 +142,22 @@ func replacePass(
 // SameKeys returns a *retry.StopError of kind StopJob if key names in the job file now refer to
 // other keys than at the start of the pass.
 func SameKeys(pass checkpoint.Pass, keys reencrypt.Keys) error {
-	was := append([]checkpoint.Key{pass.Destination}, pass.Sources...)
-	is := append([]reencrypt.Key{keys.Destination}, keys.Sources...)
+	before := append([]checkpoint.Key{pass.Destination}, pass.Sources...)
+	now := append([]reencrypt.Key{keys.Destination}, keys.Sources...)
 	var moved []string
 	var left []checkpoint.Key // keys of the pass that the job file no longer names
-	for i := range min(len(was), len(is)) {
-		if was[i].ARN == is[i].ARN {
+	for i := range min(len(before), len(now)) {
+		if before[i].ARN == now[i].ARN {
 			continue
 		}
-		text := fmt.Sprintf("%s was %s when pass %d began and is %s now", is[i].Given,
-			was[i].ARN, pass.Number, is[i].ARN)
+		text := fmt.Sprintf("%s was %s when pass %d began and is %s now", now[i].Given,
+			before[i].ARN, pass.Number, now[i].ARN)
 		if slices.Contains(moved, text) {
 			continue // a key that is both source and destination
 		}
 		moved = append(moved, text)
-		if !slices.ContainsFunc(is, func(k reencrypt.Key) bool { return k.ARN == was[i].ARN }) {
-			left = append(left, was[i])
+		if !slices.ContainsFunc(now, func(k reencrypt.Key) bool { return k.ARN == before[i].ARN }) {
+			left = append(left, before[i])
 		}
 	}
 	if len(moved) == 0 {

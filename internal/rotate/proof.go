@@ -31,7 +31,7 @@ type proof struct {
 
 type ruleState struct {
 	found    atomic.Bool
-	searched atomic.Int32 // items in which similar names were searched
+	searched atomic.Int32 // number of items in which similar names were searched
 }
 
 // newProof returns nil for a format that is not a prover.
@@ -119,7 +119,7 @@ func (c *ruleCounts) add(t *task) {
 	for i := range t.slots {
 		rule := t.slots[i].Rule
 		if rule < 0 || rule >= len(c.seen) {
-			continue // of no rule
+			continue // the slot belongs to no rule
 		}
 		what := ciphertextFound
 		if t.slots[i].Refused != nil || isNone(t.slots[i], t.verdicts[i]) {

@@ -35,7 +35,8 @@ func (w *worker) recover(
 		return reencrypt.Verdict{}, false, nil
 	}
 	trace, ok := w.recorder.Find(target.Name, t.item.Ref, found)
-	if !ok || trace.Record.After != found || !w.ours(target, t.item.Ref, slot, trace.Record) {
+	if !ok || trace.Record.After != found ||
+		!w.isOwnRecord(target, t.item.Ref, slot, trace.Record) {
 		return reencrypt.Verdict{}, false, nil
 	}
 	if !trace.Kept {
@@ -53,9 +54,9 @@ func (w *worker) recover(
 	return reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: record.From}, true, err
 }
 
-// A record of the audit log counts only if it belongs to this pass and this item, and to a
-// blob with the encryption context that the slot must have.
-func (w *worker) ours(target *Target, ref scan.Ref, slot ciphertext.Slot, r Record) bool {
+// isOwnRecord reports whether a record of the audit log belongs to this pass and this item, and to
+// a blob with the encryption context that the slot must have.
+func (w *worker) isOwnRecord(target *Target, ref scan.Ref, slot ciphertext.Slot, r Record) bool {
 	return r.Binding != "" && r.Binding == w.bind(r, slot) &&
 		r.Target == target.Name && r.Ref == ref &&
 		r.Pass == w.pass && r.To == w.keys.Destination.ARN && w.keys.IsSource(r.From)

@@ -13,9 +13,9 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestLogIsEvidence: what an earlier process noted in the audit log makes a slot count as
-// rotated only when the line is bound to this pass, to the item and to the context that the
-// slot must have; and KMS is asked, unless the checkpoint vouches for the line.
+// TestLogIsEvidence: a line that an earlier process wrote to the audit log makes a slot count as
+// rotated only if the line is bound to this pass, to the item and to the context that the slot
+// must have. KMS is asked too, unless the checkpoint confirms the line.
 func TestLogIsEvidence(t *testing.T) {
 	const n = 12
 	pass, other := checkpoint.Pass{ID: "a", Fingerprint: "f"},
@@ -38,9 +38,9 @@ func TestLogIsEvidence(t *testing.T) {
 		to       map[string]string // the destination context of the second process
 		trace    func(rotate.Trace) rotate.Trace
 		want     checkpoint.SlotCounts
-		requests int64 // at most; -1: at least n
+		requests int64 // maximum; -1 means at least n
 	}{
-		{"vouched for", pass.Identity(), same, changed(func(*rotate.Record) {}), rotated, 0},
+		{"confirmed", pass.Identity(), same, changed(func(*rotate.Record) {}), rotated, 0},
 		{"a hint", pass.Identity(), same, asIs, rotated, n},
 		{"another pass", other.Identity(), same, changed(func(*rotate.Record) {}), current, -1},
 		{"another job", otherJob.Identity(), same, changed(func(*rotate.Record) {}), current, -1},
@@ -61,11 +61,11 @@ func TestLogIsEvidence(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			b := moved(t, n, pass.Identity(), same)
 			lines := map[scan.Ref]rotate.Record{}
-			for _, r := range b.trail.records {
+			for _, r := range b.memoryLog.records {
 				lines[r.Ref] = r
 			}
-			b.trail = newTrail()
-			b.trail.find = func(ref scan.Ref, after string) (rotate.Trace, bool) {
+			b.memoryLog = newLog()
+			b.memoryLog.find = func(ref scan.Ref, after string) (rotate.Trace, bool) {
 				return test.trace(rotate.Trace{Record: lines[ref], Written: true}), true
 			}
 			b.identity, b.format, b.exact = test.identity, format(t, same, test.to), true
@@ -81,12 +81,12 @@ func TestLogIsEvidence(t *testing.T) {
 	}
 }
 
-// moved is a bench whose slots a pass of an identity has moved to a context.
-func moved(t *testing.T, n int, identity string, context map[string]string) *bench {
+// moved returns a test pass whose slots were moved to a context by a pass with an identity.
+func moved(t *testing.T, n int, identity string, context map[string]string) *testPass {
 	t.Helper()
 	cloud := newCloud(t)
 	source, destination := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
-	b := &bench{
+	b := &testPass{
 		cloud:    cloud,
 		target:   newMemory(),
 		format:   format(t, context, context),
@@ -111,18 +111,18 @@ func TestKMSDecidesAboutHints(t *testing.T) {
 	context := map[string]string{"tenant": "a"}
 	identity := checkpoint.Pass{ID: "a"}.Identity()
 	b := moved(t, n, identity, context)
-	// The destination of that pass is the source of the next. A process with the checkpoint
+	// The destination key of that pass is the source key of the next. A process with the checkpoint
 	// binds lines to the pass that report each blob as moved.
 	moves := maps.Collect(func(yield func(string, rotate.Record) bool) {
-		for _, r := range b.trail.records {
+		for _, r := range b.memoryLog.records {
 			yield(r.After, r)
 		}
 	})
 	third := b.cloud.key(t, fakekms.Symmetric)
 	b.keys = b.cloud.resolve(t,
 		reencrypt.KeyRequest{Destination: third, Sources: []string{b.keys.Destination.ARN}})
-	b.trail = newTrail()
-	b.trail.find = func(_ scan.Ref, after string) (rotate.Trace, bool) {
+	b.memoryLog = newLog()
+	b.memoryLog.find = func(_ scan.Ref, after string) (rotate.Trace, bool) {
 		r, ok := moves[after]
 		r.From, r.To = b.keys.Sources[0].ARN, third
 		r.Binding = rotate.Bind(identity, r, context)
@@ -132,8 +132,8 @@ func TestKMSDecidesAboutHints(t *testing.T) {
 	if want := (checkpoint.SlotCounts{Seen: n, Rotated: n}); err != nil || counts.Slots != want {
 		t.Errorf("%v: %+v, want %+v", err, counts.Slots, want)
 	}
-	if len(b.trail.records) != n {
-		t.Errorf("%d slots were written, want %d", len(b.trail.records), n)
+	if len(b.memoryLog.records) != n {
+		t.Errorf("%d slots were written, want %d", len(b.memoryLog.records), n)
 	}
 	for i := range n {
 		blob := b.target.blob(fmt.Sprint("item-", i))

@@ -13,7 +13,7 @@ import (
 )
 
 // ledgerOf returns the only entry in the ledger of the last pass of b.
-func ledgerOf(t *testing.T, b *bench) checkpoint.LedgerEntry {
+func ledgerOf(t *testing.T, b *testPass) checkpoint.LedgerEntry {
 	t.Helper()
 	last, err := b.passes.Last(t.Context())
 	if err != nil {
@@ -36,14 +36,14 @@ func ledgerOf(t *testing.T, b *bench) checkpoint.LedgerEntry {
 // the destination key, and its expected ledger entry.
 type refusedSlot struct {
 	name                 string
-	under                string // old, other source, new, third, or "" for what is no blob
+	under                string // old, other source, new, third, or "" for bytes that are not a blob
 	outcome, reason, key string // key as under, "" for none
 }
 
-// refusedJob is a job with what it makes of each such slot.
+// refusedJob is a job and the slots with the ledger entries that it must give them.
 type refusedJob struct {
 	name        string
-	sources     int // 0: any
+	sources     int // the number of source keys; 0 means any
 	from        fakekms.KeySpec
 	destination fakekms.KeySpec
 	slots       []refusedSlot
@@ -56,7 +56,7 @@ func refusedJobs() []refusedJob {
 	third := refusedSlot{"third", "third", "foreign", "foreign-key", ""}
 	junk := refusedSlot{"junk", "", "failed", "invalid-ciphertext", ""}
 	second := refusedSlot{"second source", "second", "failed", "source-other-context", "second"}
-	unnamed := refusedSlot{"of any", "old", "failed", "source-other-context", ""}
+	unnamed := refusedSlot{"under any key", "old", "failed", "source-other-context", ""}
 	unknown := refusedSlot{"symmetric", "third", "failed", "invalid-ciphertext", ""}
 	named := refusedSlot{"symmetric", "third", "foreign", "foreign-key", ""}
 	return []refusedJob{
@@ -77,9 +77,9 @@ func refusedJobs() []refusedJob {
 	}
 }
 
-// TestRefusedSlots: KMS compares the key before it decrypts, so a slot that it cannot
-// decrypt with the contexts of the job has the reason and the key that follow from how each
-// question was refused: in a run and in a look, asked exactly or not.
+// TestRefusedSlots: KMS compares the key before it decrypts. If KMS cannot decrypt a slot with the
+// contexts of the job, the errors of the requests therefore determine its reason and its key.
+// This holds for runs and audits, exact or not.
 func TestRefusedSlots(t *testing.T) {
 	for _, job := range refusedJobs() {
 		for _, exact := range []bool{false, true} {
@@ -110,7 +110,7 @@ func (j refusedJob) try(t *testing.T, slot refusedSlot, exact bool) {
 	}
 	target := newMemory()
 	target.put("item", blob)
-	b := &bench{cloud: cloud, keys: cloud.resolve(t, request), target: target, exact: exact,
+	b := &testPass{cloud: cloud, keys: cloud.resolve(t, request), target: target, exact: exact,
 		format: format(t, from, map[string]string{"region": "us", "v": "2"}),
 		store:  checkpoint.NewMemory()}
 	if _, err := b.run(t); err != nil {
@@ -129,7 +129,7 @@ func (j refusedJob) try(t *testing.T, slot refusedSlot, exact bool) {
 	counts, err := b.run(t)
 	named := counts.Keys[want.key].Slots == 1 || want.key == ""
 	if n := counts.Reasons[want.outcome+"/"+want.reason]; err != nil || n != 1 || !named {
-		t.Errorf("%s: a look counts %+v, %v, want %+v", slot.name, counts, err, want)
+		t.Errorf("%s: an audit counts %+v, %v, want %+v", slot.name, counts, err, want)
 	}
 }
 
@@ -162,7 +162,7 @@ func TestPlaintextTooLong(t *testing.T) {
 			target.put("longest", seal(test.longest))
 			target.put("longer", long)
 			target.put("junk", bytes.Repeat([]byte{7}, 256))
-			b := &bench{cloud: cloud, keys: cloud.resolve(t, request), target: target,
+			b := &testPass{cloud: cloud, keys: cloud.resolve(t, request), target: target,
 				format: format(t, nil, nil), store: checkpoint.NewMemory()}
 			counts, err := b.run(t)
 			want := map[string]int64{"failed/plaintext-too-long": 1, "failed/invalid-ciphertext": 1}
@@ -171,7 +171,7 @@ func TestPlaintextTooLong(t *testing.T) {
 					want)
 			}
 			if !bytes.Equal(target.blob("longer"), long) {
-				t.Error("the longer one was written")
+				t.Error("the slot with the longer plaintext was written")
 			}
 		})
 	}

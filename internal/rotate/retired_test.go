@@ -42,7 +42,7 @@ func TestRetiredSource(t *testing.T) {
 				if err := cloud.fake.SetState(old, state); err != nil {
 					t.Fatal(err)
 				}
-				b := &bench{cloud: cloud, keys: cloud.resolve(t, request), inspect: true,
+				b := &testPass{cloud: cloud, keys: cloud.resolve(t, request), inspect: true,
 					format: format(t, nil, nil), target: target}
 				counts, err := b.run(t)
 				want := checkpoint.SlotCounts{Seen: 4, Current: 1, Foreign: 1, Failed: 2}
@@ -52,7 +52,7 @@ func TestRetiredSource(t *testing.T) {
 				}
 				request.ReadOnly = false
 				if _, err := reencrypt.ResolveKeys(t.Context(), cloud.client, request); err == nil {
-					t.Error("a pass that writes takes a source key that cannot be used")
+					t.Error("a pass that writes accepts a source key that cannot be used")
 				}
 			})
 		}

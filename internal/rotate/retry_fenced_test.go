@@ -12,9 +12,9 @@ import (
 	"rotator/internal/rotate"
 )
 
-// A retry that waits for its share of the rate while the job begins another pass ends with
-// StopFenced. It must not look like one that has tried everything, whichever part of it reads
-// the members first.
+// TestRetryThatWaitsIsFencedOff: if the job starts another pass while a retry waits for its share
+// of the rate, the retry ends with StopFenced. It must not end successfully, whichever of its
+// goroutines reads the members first.
 func TestRetryThatWaitsIsFencedOff(t *testing.T) {
 	for range 10 {
 		synctest.Test(t, func(t *testing.T) {

@@ -39,10 +39,10 @@ func (r *Rotator) RetryWhere(
 	observer.OnShare(r.divide)
 	life, release := shutdownPhases(ctx)
 	defer release()
-	var beats errgroup.Group
+	var heartbeats errgroup.Group
 	done := make(chan struct{})
 	defer r.watchThrottling()()
-	beats.Go(func() error {
+	heartbeats.Go(func() error {
 		if err := observer.Run(life.write, done); err != nil {
 			life.stop(storeError(err))
 		}
@@ -50,7 +50,7 @@ func (r *Rotator) RetryWhere(
 	})
 	err := r.retryLedger(life, passes, pass, observer, which)
 	close(done)
-	_ = beats.Wait() // errors went to life.stop
+	_ = heartbeats.Wait() // errors went to life.stop
 	if left := observer.Leave(life.write); left != nil {
 		r.logger.Warn("other runs share the rate with this retry until its lease expires",
 			zap.Error(left))
@@ -134,7 +134,7 @@ func (r *Rotator) retryChunk(
 			defer mu.Unlock()
 			if kept[id] = entries; t != nil {
 				kept[id], tried = r.settleEntries(&chunk.Adjust, entries, t), true
-				if err := r.early.written(entries[0].Target, t); err != nil {
+				if err := r.early.countWritten(entries[0].Target, t); err != nil {
 					life.stop(err)
 				}
 			}
@@ -177,7 +177,7 @@ func (r *Rotator) retryItem(life *phases, e checkpoint.LedgerEntry) *task {
 func (r *Rotator) settleEntries(
 	adjust *checkpoint.Counts, entries []checkpoint.LedgerEntry, t *task,
 ) (kept []checkpoint.LedgerEntry) {
-	places, written := t.places(entries), t.written
+	slotIndexes, written := t.slotIndexes(entries), t.written
 	for i, old := range entries {
 		var before, after checkpoint.Counts
 		was := reencrypt.Verdict{
@@ -191,7 +191,7 @@ func (r *Rotator) settleEntries(
 			rules.add(t)
 			rules.into(&after)
 		}
-		slots, verdicts := t.now(old, places[i])
+		slots, verdicts := t.replacements(old, slotIndexes[i])
 		for i, now := range verdicts {
 			origin := r.count(&after, slots[i], now)
 			countStaleKey(&after, old.Target, scan.Ref(old.Ref), slots[i], now)
@@ -227,8 +227,9 @@ func (r *Rotator) countGood(
 	}
 }
 
-// places returns the index of the slot of each entry, or -1 if the item no longer has the slot.
-func (t *task) places(entries []checkpoint.LedgerEntry) []int {
+// slotIndexes returns the index of the slot of each entry, or -1 if the item no longer has the
+// slot.
+func (t *task) slotIndexes(entries []checkpoint.LedgerEntry) []int {
 	var wanted, there []mark
 	for _, old := range entries {
 		wanted = append(wanted, mark{old.Blob, old.Path})
@@ -243,17 +244,19 @@ func (t *task) places(entries []checkpoint.LedgerEntry) []int {
 	return match(wanted, there, byBoth, byBlob, byPath)
 }
 
-// now returns the slots and verdicts that replace a ledger entry. place is the index of the
-// slot of the entry. If the item could not be read before but can be read now, all its slots
+// replacements returns the slots and verdicts that replace a ledger entry. slotIndex is the index
+// of the slot of the entry. If the item could not be read before but can be read now, all its slots
 // replace the entry. If the slot was removed in the meantime, the verdict is Gone.
-func (t *task) now(old checkpoint.LedgerEntry, place int) ([]ciphertext.Slot, []reencrypt.Verdict) {
+func (t *task) replacements(
+	old checkpoint.LedgerEntry, slotIndex int,
+) ([]ciphertext.Slot, []reencrypt.Verdict) {
 	switch {
 	case t.unread:
 		return []ciphertext.Slot{{Path: old.Path}}, t.verdicts[:1]
 	case old.Path == "" && old.Blob == "" && len(t.slots) > 0:
 		return t.slots, t.verdicts
-	case place >= 0:
-		return t.slots[place : place+1], t.verdicts[place : place+1]
+	case slotIndex >= 0:
+		return t.slots[slotIndex : slotIndex+1], t.verdicts[slotIndex : slotIndex+1]
 	}
 	return []ciphertext.Slot{{Path: old.Path}}, []reencrypt.Verdict{{Outcome: reencrypt.Gone}}
 }

@@ -17,8 +17,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// An item that could not be read is one exception; once it can be, each of its
-// slots has an outcome of its own, and the figures follow.
+// TestRetryOfAnUnreadableItem: an item that could not be read is one exception. After a retry that
+// can read it, each of its slots has an outcome, and the counts are correct.
 func TestRetryOfAnUnreadableItem(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -26,7 +26,7 @@ func TestRetryOfAnUnreadableItem(t *testing.T) {
 	target.rows["item"] = map[string]scan.Value{"slot": {Kind: scan.KindBS, ByteSet: [][]byte{
 		cloud.encrypt(t, old, "a", nil), cloud.encrypt(t, old, "b", nil), []byte("poison")}}}
 	target.unreadable = &scan.RefusedError{Reason: "archived", Detail: "it is archived"}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -69,7 +69,8 @@ func TestRetryOfAnUnreadableItem(t *testing.T) {
 	}
 }
 
-// A set may be read in another order: an entry finds its slot by the blob.
+// TestRetryFindsTheSlotInASet: the members of a set can be returned in another order. The entry
+// is matched to its slot by the blob.
 func TestRetryFindsTheSlotInASet(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -78,7 +79,7 @@ func TestRetryFindsTheSlotInASet(t *testing.T) {
 	target.rows["item"] = map[string]scan.Value{
 		"slot": {Kind: scan.KindBS, ByteSet: [][]byte{cloud.encrypt(t, old, "a", nil), poison}},
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -112,12 +113,14 @@ func TestRetryFindsTheSlotInASet(t *testing.T) {
 	totals, err := b.passes.Totals(t.Context(), pass)
 	if err != nil ||
 		totals["target"].Slots != (checkpoint.SlotCounts{Seen: 2, Rotated: 1, Failed: 1}) {
-		t.Errorf("after the retry: %+v, %v, want the poison still in the ledger",
+		t.Errorf("after the retry: %+v, %v, want the slot that cannot be decrypted still in the "+
+			"ledger",
 			totals["target"].Slots, err)
 	}
 }
 
-// A retry that is interrupted says so, and leaves the ledger as it was.
+// TestRetryIsInterrupted: a retry that is interrupted reports this, and does not change the
+// ledger.
 func TestRetryIsInterrupted(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -125,7 +128,7 @@ func TestRetryIsInterrupted(t *testing.T) {
 	for i := range 40 {
 		target.put(fmt.Sprintf("item-%02d", i), []byte("poison"))
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -157,7 +160,8 @@ func TestRetryIsInterrupted(t *testing.T) {
 	}
 }
 
-// Retries and a run that work on the same pass at the same time share the rate. From the first
+// TestRetrySharesTheRate: retries and a run that work on the same pass at the same time share the
+// rate. From the first
 // request of the second process on, the requests of each second stay within the rate. Together
 // the processes leave no slot undone and process no slot twice.
 func TestRetrySharesTheRate(t *testing.T) {
@@ -165,13 +169,13 @@ func TestRetrySharesTheRate(t *testing.T) {
 	const rate, latencies = 50, 6
 	synctest.Test(t, func(t *testing.T) {
 		u := newUniverse(sweepExact)
-		u.grow(1500)
+		u.addItems(1500)
 		h := newHistory(t, u, true)
 		denied, ctx := h.process(t.Context(), "denied")
 		denied.denied = true
 		time.AfterFunc(12*time.Second, denied.cancel)
 		if pass, err := h.run(ctx, denied); pass.Status != checkpoint.Running {
-			t.Fatalf("the run that was to fill the ledger, and to leave something: pass %s, %v",
+			t.Fatalf("the run that fills a part of the ledger: pass %s, %v",
 				pass.Status, err)
 		}
 		h.rate = rate
@@ -190,19 +194,19 @@ func TestRetrySharesTheRate(t *testing.T) {
 			})
 		}
 		group.Wait()
-		times, by := u.asked(began)
+		times, by := u.requestTimes(began)
 		for i, at := range times {
 			n, _ := slices.BinarySearch(times, at+time.Second)
 			if n-i > rate+latencies {
-				t.Fatalf("%d requests in the second from %s on, and the rate is %d", n-i, at, rate)
+				t.Fatalf("%d requests in the second from %s on at a rate of %d", n-i, at, rate)
 			}
 		}
 		if min(by["worker-0"], by["worker-1"], by["worker-2"]) < 100 {
-			t.Errorf("they asked %v times: there was not enough to do for all", by)
+			t.Errorf("the processes sent %v requests: not all of them had work", by)
 		}
-		counts := h.evidence(t, h.retried(t, "heir"))
+		counts := h.checkCounts(t, h.retryLedger(t, "heir"))
 		got, want := counts.Slots, u.outcomes()
-		// what one retry moved the other found current
+		// a slot that one retry moved is current for the other
 		got.Rotated, got.Current = got.Rotated+got.Current, 0
 		want.Rotated, want.Current = want.Rotated+want.Current, 0
 		if got != want {
@@ -214,30 +218,30 @@ func TestRetrySharesTheRate(t *testing.T) {
 	})
 }
 
-// grow adds things under the old key.
-func (u *universe) grow(n int) {
+// addItems adds n items under the old key.
+func (u *universe) addItems(n int) {
 	for i := range n {
-		more := &thing{
+		more := &simItem{
 			name:  fmt.Sprintf("more-%04d", i),
 			owner: fmt.Sprintf("more-%04d", i),
 			part:  i % simPartitions,
 		}
 		u.store(more, oldKey, fmt.Sprintf("plaintext %d more", i))
-		u.things = append(u.things, more)
+		u.items = append(u.items, more)
 	}
 }
 
-// A retry that receives a stop signal in the middle of a chunk saves the slots that are done
-// and leaves the others of the chunk unchanged.
+// TestRetrySavesHalfAChunk: a retry that receives a stop signal in the middle of a chunk saves
+// the finished slots and does not change the other entries of the chunk.
 func TestRetrySavesHalfAChunk(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := newUniverse(sweepExact)
-		u.grow(200)
+		u.addItems(200)
 		h := newHistory(t, u, false)
 		denied, ctx := h.process(t.Context(), "denied")
 		denied.denied = true
 		if pass, err := h.run(ctx, denied); err != nil || pass.Status != checkpoint.Finished {
-			t.Fatalf("the run that was to fill the ledger: pass %s, %v", pass.Status, err)
+			t.Fatalf("the run that fills the ledger: pass %s, %v", pass.Status, err)
 		}
 		for i := range 3 {
 			h.rate = 10
@@ -248,26 +252,26 @@ func TestRetrySavesHalfAChunk(t *testing.T) {
 				t.Errorf("stopped for %q (%v)", got, err)
 			}
 			moved := int64(0)
-			for _, thing := range u.things {
-				if c, ok := open(thing.slot); ok && c.Key == newKey && thing.key == oldKey {
+			for _, item := range u.items {
+				if c, ok := open(item.slot); ok && c.Key == newKey && item.key == oldKey {
 					moved++
 				}
 			}
-			if counts := h.evidence(t, pass); counts.Slots.Rotated != moved || moved < 10 ||
+			if counts := h.checkCounts(t, pass); counts.Slots.Rotated != moved || moved < 10 ||
 				moved > 100 {
-				t.Errorf("%d slots were moved, and saved is %+v", moved, counts.Slots)
+				t.Errorf("%d slots were moved, but the saved counts are %+v", moved, counts.Slots)
 			}
 		}
 		h.rate = 1e5
-		if counts := h.evidence(t, h.retried(t, "heir")); counts.Slots != u.outcomes() {
+		if counts := h.checkCounts(t, h.retryLedger(t, "heir")); counts.Slots != u.outcomes() {
 			t.Errorf("counts %+v, want %+v", counts.Slots, u.outcomes())
 		}
 	})
 }
 
-// asked returns the times of the requests to KMS after since, and the number of requests by
+// requestTimes returns the times of the requests to KMS after since, and the number of requests by
 // process.
-func (u *universe) asked(since time.Duration) (times []time.Duration, by map[string]int) {
+func (u *universe) requestTimes(since time.Duration) (times []time.Duration, by map[string]int) {
 	by = map[string]int{}
 	for _, line := range u.trace {
 		var at time.Duration

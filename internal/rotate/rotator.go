@@ -359,7 +359,7 @@ func fenced(err error) bool {
 	return errors.As(err, &stop) && stop.Kind == retry.StopFenced
 }
 
-// scan reads one partition after the other, until none is left.
+// scan claims and reads partitions until none is left.
 func (r *Rotator) scan(
 	life *phases, pool *flowcontrol.Pool, tracker *checkpoint.Tracker, partitions []Partition,
 ) error {
@@ -466,7 +466,7 @@ func (r *Rotator) walk(
 		if err != nil {
 			return err
 		}
-		if !r.feed(life, pool, target, page, ticket, claimed.HandOver) {
+		if !r.submitPage(life, pool, target, page, ticket, claimed.HandOver) {
 			return checkpoint.ErrYield
 		}
 		if page.Last {
@@ -501,13 +501,13 @@ func (r *Rotator) page(
 	}
 }
 
-// feed divides a page into chunks and submits them to the pool. It blocks while all workers are
-// busy, which slows down the scanner. give is closed when the partition must be handed over. If
-// no chunk of the page has started by then, feed withdraws the page and returns false.
+// submitPage divides a page into chunks and submits them to the pool. It blocks while all workers
+// are busy, which slows down the scanner. handOver is closed when the partition must be handed
+// over. If no chunk of the page has started by then, feed withdraws the page and returns false.
 // Otherwise the chunks of the page have priority from then on.
-func (r *Rotator) feed(
+func (r *Rotator) submitPage(
 	life *phases, pool *flowcontrol.Pool, target *Target, page scan.Page,
-	ticket *checkpoint.PageTicket, give <-chan struct{},
+	ticket *checkpoint.PageTicket, handOver <-chan struct{},
 ) bool {
 	rules := newRuleCounts(r.proofs[target.Name])
 	work := &pageWork{engine: r, ticket: ticket, page: page, rules: rules}
@@ -519,9 +519,9 @@ func (r *Rotator) feed(
 		work.complete()
 		return true
 	}
-	ctx := flowcontrol.WithUrgency(life.work, give)
+	ctx := flowcontrol.WithUrgency(life.work, handOver)
 	for i, items := range chunks {
-		begun := pool.Submit(target.Name, give, i == 0, func(permit flowcontrol.Permit) error {
+		begun := pool.Submit(target.Name, handOver, i == 0, func(permit flowcontrol.Permit) error {
 			if life.scan.Err() != nil {
 				return nil // the run stops: the page stays open and is read again
 			}
@@ -581,7 +581,7 @@ func (p *pageWork) add(target *Target, tasks []*task) error {
 	var early error // does not prevent counting the page
 	for _, t := range tasks {
 		exceptions = append(exceptions, p.engine.tally(&p.counts, p.rules, target.Name, t)...)
-		early = cmp.Or(p.engine.early.written(target.Name, t), early)
+		early = cmp.Or(p.engine.early.countWritten(target.Name, t), early)
 	}
 	if target.Writer != nil {
 		p.ledger = append(p.ledger, exceptions...)

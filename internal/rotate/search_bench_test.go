@@ -11,8 +11,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// BenchmarkSearchItem is what the search costs beside the rest of the work on an item
-// whose one ciphertext is a slot's.
+// BenchmarkSearchItem measures the search in an item whose only ciphertext belongs to a slot.
 func BenchmarkSearchItem(b *testing.B) {
 	blob := append([]byte{1, 2, 2, 0, 0x78}, bytes.Repeat([]byte{0xa7}, 32)...)
 	blob = append(append(blob, 1), bytes.Repeat([]byte{0x5c}, 16)...)

@@ -51,26 +51,26 @@ type sweep struct {
 	text   []byte // copy of the searched string
 	counts checkpoint.SearchCounts
 
-	slots  []ciphertext.Slot
-	taken  []bool           // slots whose blob was met
-	byBlob map[string][]int // of many slots
-	found  []candidate
+	slots   []ciphertext.Slot
+	claimed []bool           // slots whose blob was found
+	byBlob  map[string][]int // of many slots
+	found   []candidate
 
-	path  ciphertext.Path // of what is searched
+	path  ciphertext.Path // of the value that is searched
 	set   int             // the member of a set that is searched, or -1
 	entry string          // the metadata entry that is searched
 	name  bool            // a name is searched, not a value
 	part  []byte
-	shape shape // of part, once it was asked for
+	shape shape // of part, once it was determined
 	row   bool
 	held  int  // bytes of the blobs of candidates
 	full  bool // the search ended early, at maxHeld
-	next  int  // slots before it report nothing more (reported)
+	next  int  // the first slot that reported has not used yet
 }
 
 func newSweep() *sweep {
 	s := &sweep{}
-	s.hit = s.meet
+	s.hit = s.handleHit
 	return s
 }
 
@@ -80,8 +80,8 @@ func (s *sweep) search(item scan.Item, slots []ciphertext.Slot, partial bool) []
 	s.slots, s.found, s.byBlob, s.counts = slots, s.found[:0], nil,
 		checkpoint.SearchCounts{Items: 1}
 	s.held, s.full, s.next = 0, false, 0
-	s.taken = slices.Grow(s.taken[:0], len(slots))[:len(slots)]
-	clear(s.taken)
+	s.claimed = slices.Grow(s.claimed[:0], len(slots))[:len(slots)]
+	clear(s.claimed)
 	switch payload := item.Payload.(type) {
 	case *scan.Row:
 		s.row = true
@@ -180,10 +180,10 @@ func (s *sweep) bytes(b []byte) {
 	s.finder.Search(b, s.hit)
 }
 
-// meet handles one hit, which belongs to a slot or is a candidate.
-func (s *sweep) meet(h kmsblob.Hit) bool {
+// handleHit handles one hit, which belongs to a slot or is a candidate.
+func (s *sweep) handleHit(h kmsblob.Hit) bool {
 	if i := s.claim(h.Blob, true); i >= 0 {
-		s.taken[i] = true
+		s.claimed[i] = true
 		return true
 	}
 	if s.shape == unknownShape {
@@ -221,18 +221,18 @@ func (s *sweep) place() string {
 	return s.path.String()
 }
 
-// claim returns a slot with the blob that was not claimed yet. If here is set,
+// claim returns a slot with the blob that was not claimed yet. If atPlace is set,
 // the slot of a row must be at the searched place, so that of two copies the
 // one with a slot is claimed.
-func (s *sweep) claim(blob []byte, here bool) int {
+func (s *sweep) claim(blob []byte, atPlace bool) int {
 	if s.name {
 		return -1 // slots are values
 	}
 	if len(s.slots) > 16 {
-		return s.claimIndexed(blob, here)
+		return s.claimIndexed(blob, atPlace)
 	}
 	for i := range s.slots {
-		if s.fits(i, blob) && (!here || s.isHere(i)) {
+		if s.fits(i, blob) && (!atPlace || s.isHere(i)) {
 			return i
 		}
 	}
@@ -240,7 +240,7 @@ func (s *sweep) claim(blob []byte, here bool) int {
 }
 
 // claimIndexed is claim for items with many slots.
-func (s *sweep) claimIndexed(blob []byte, here bool) int {
+func (s *sweep) claimIndexed(blob []byte, atPlace bool) int {
 	if s.byBlob == nil {
 		s.byBlob = make(map[string][]int, len(s.slots))
 		for i, slot := range s.slots {
@@ -249,8 +249,8 @@ func (s *sweep) claimIndexed(blob []byte, here bool) int {
 	}
 	same := s.byBlob[string(blob)]
 	for n, i := range same {
-		if s.fits(i, blob) && (!here || s.isHere(i)) {
-			if n == 0 { // in a body always, so that copies of one blob take no longer
+		if s.fits(i, blob) && (!atPlace || s.isHere(i)) {
+			if n == 0 { // always for a body, so that many copies of one blob take no longer
 				s.byBlob[string(blob)] = same[1:]
 			}
 			return i
@@ -260,7 +260,7 @@ func (s *sweep) claimIndexed(blob []byte, here bool) int {
 }
 
 func (s *sweep) fits(i int, blob []byte) bool {
-	return !s.taken[i] && bytes.Equal(s.slots[i].Blob, blob)
+	return !s.claimed[i] && bytes.Equal(s.slots[i].Blob, blob)
 }
 
 func (s *sweep) isHere(i int) bool {
@@ -288,7 +288,7 @@ func (s *sweep) unclaimed() []candidate {
 		}
 		i := s.claim(c.blob, false)
 		if i >= 0 {
-			s.taken[i] = true
+			s.claimed[i] = true
 		}
 		return i >= 0
 	})
@@ -300,12 +300,12 @@ func (s *sweep) unclaimed() []candidate {
 // refused slot reports one candidate, or all of them if the slot is the whole
 // body.
 func (s *sweep) reported(c candidate, verdicts []reencrypt.Verdict) int {
-	for s.next < len(s.slots) && !s.open(s.next, verdicts) {
+	for s.next < len(s.slots) && !s.isUnmatched(s.next, verdicts) {
 		s.next++
 	}
 	for i := s.next; i < len(s.slots); i++ {
 		slot := s.slots[i]
-		if !s.open(i, verdicts) {
+		if !s.isUnmatched(i, verdicts) {
 			continue
 		}
 		switch rest, within := strings.CutPrefix(c.path, slot.Path); {
@@ -314,16 +314,16 @@ func (s *sweep) reported(c candidate, verdicts []reencrypt.Verdict) int {
 		case !s.row && slot.Path == "":
 			return i
 		case !s.row && slot.Refused != nil:
-			s.taken[i] = true
+			s.claimed[i] = true
 			return i
 		}
 	}
 	return -1
 }
 
-// open reports whether a slot failed, and is not the one of a ciphertext that was found.
-func (s *sweep) open(i int, verdicts []reencrypt.Verdict) bool {
-	return !s.taken[i] && verdicts[i].Outcome == reencrypt.Failed
+// isUnmatched reports whether a slot failed and no ciphertext was found for it.
+func (s *sweep) isUnmatched(i int, verdicts []reencrypt.Verdict) bool {
+	return !s.claimed[i] && verdicts[i].Outcome == reencrypt.Failed
 }
 
 // search finds the ciphertexts of an item that none of its slots names. Those that are,
@@ -345,7 +345,7 @@ func (w *worker) search(ctx context.Context, target *Target, t *task) error {
 			return err
 		}
 		if w.sweep.full && i == len(candidates)-1 {
-			f = reencrypt.Finding{} // one for all that were not checked
+			f = reencrypt.Finding{} // the same finding for all candidates that were not checked
 		}
 		switch f.Standing {
 		case reencrypt.UnderOtherKey:
@@ -423,7 +423,7 @@ func (c candidate) detail(f reencrypt.Finding, row bool) string {
 	}
 	cut := ""
 	if !c.whole {
-		cut = ", cut off before its end,"
+		cut = ", truncated,"
 	}
 	return fmt.Sprintf("%s in %s%s is here, but no slot of the job file names it; %s",
 		key, c.coding, cut, c.advice(row))

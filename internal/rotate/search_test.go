@@ -18,8 +18,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// beside adds other attributes to a row with a slot.
-func beside(slot []byte, others map[string]scan.Value) map[string]scan.Value {
+// withAttributes adds other attributes to a row with a slot.
+func withAttributes(slot []byte, others map[string]scan.Value) map[string]scan.Value {
 	row := map[string]scan.Value{"slot": {Kind: scan.KindB, Bytes: slot}}
 	maps.Copy(row, others)
 	return row
@@ -27,9 +27,9 @@ func beside(slot []byte, others map[string]scan.Value) map[string]scan.Value {
 
 func text(s string) scan.Value { return scan.Value{Kind: scan.KindS, Text: s} }
 
-// strays returns the places, "REF: PATH under KEY", of what no slot names, in the ledger
-// of the last pass.
-func strays(t *testing.T, b *bench) (places []string) {
+// unlistedSlots returns the places, "REF: PATH under KEY", of the ciphertexts that no slot names,
+// from the ledger of the last pass.
+func unlistedSlots(t *testing.T, b *testPass) (places []string) {
 	t.Helper()
 	last, err := b.passes.Last(t.Context())
 	if err != nil {
@@ -49,7 +49,8 @@ func strays(t *testing.T, b *bench) (places []string) {
 	return places
 }
 
-// A ciphertext under a source key that no slot names is a failed slot, at any
+// TestCiphertextsThatNoSlotNames: a ciphertext under a source key that no slot names is a failed
+// slot, at any
 // place that was read and in any encoding. A ciphertext that a slot names, or
 // under another key, is not. A copy of the ciphertext of a slot does not belong
 // to that slot.
@@ -64,17 +65,19 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 	copied := blob(old)
 	target := newMemory()
 	target.rows = map[string]map[string]scan.Value{
-		"a-clean": beside(blob(old), map[string]scan.Value{"note": text("nothing here")}),
-		"b-raw": beside(blob(old),
+		"a-clean": withAttributes(blob(old), map[string]scan.Value{"note": text("nothing here")}),
+		"b-raw": withAttributes(blob(old),
 			map[string]scan.Value{"backup": {Kind: scan.KindB, Bytes: blob(old)}}),
-		"c-copy": beside(copied, map[string]scan.Value{"a": {Kind: scan.KindB, Bytes: copied}}),
-		"d-deep": beside(blob(new),
+		"c-copy": withAttributes(copied, map[string]scan.Value{
+			"a": {Kind: scan.KindB, Bytes: copied},
+		}),
+		"d-deep": withAttributes(blob(new),
 			map[string]scan.Value{"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
 				"list": {
 					Kind: scan.KindL,
 					List: []scan.Value{text("x"), text(b64(blob(old2)))},
 				}}}}),
-		"e-part": beside(blob(old),
+		"e-part": withAttributes(blob(old),
 			map[string]scan.Value{"url": text("vault:v1:" + b64(blob(old)) + ";")}),
 		"f-hex": {"note": text(strings.ToUpper(hex.EncodeToString(blob(old))))},
 		"g-set": {"all": {
@@ -101,20 +104,21 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 				request = reencrypt.KeyRequest{Destination: new, Any: true}
 				wanted = append(wanted, "h-other: note, byte 0 under "+third)
 			}
-			b := &bench{
+			b := &testPass{
 				cloud:  cloud,
 				keys:   cloud.resolve(t, request),
 				format: format(t, context, nil),
 				exact:  exact,
-				target: &memory{rows: maps.Clone(target.rows)},
+				target: &memoryTarget{rows: maps.Clone(target.rows)},
 				store:  checkpoint.NewMemory(),
 			}
 			counts, err := b.run(t)
 			if err != nil {
 				t.Fatal(err)
 			}
-			found := strays(t, b)
-			if exact || any { // KMS tells no key of what has another context, or is cut off
+			found := unlistedSlots(t, b)
+			// KMS does not name the key of a truncated ciphertext, or of one with another context
+			if exact || any {
 				wanted, found = places(wanted), places(found)
 			}
 			slices.Sort(wanted)
@@ -137,7 +141,8 @@ func places(list []string) (cut []string) {
 	return cut
 }
 
-// KMS is asked about one candidate of each token, and about none if it has
+// TestSearchAsksOnceForEachToken: KMS is asked about one candidate of each token, and about none
+// if it has
 // named the key of the token for a slot. Two requests show that a key is the
 // source key and that KMS compares keys.
 func TestSearchAsksOnceForEachToken(t *testing.T) {
@@ -153,7 +158,7 @@ func TestSearchAsksOnceForEachToken(t *testing.T) {
 				Bytes: cloud.encrypt(t, key, "x", map[string]string{"i": fmt.Sprint(i)}),
 			}}
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:   cloud,
 		keys:    cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format:  format(t, nil, nil),
@@ -169,7 +174,7 @@ func TestSearchAsksOnceForEachToken(t *testing.T) {
 	}
 }
 
-// What to write in the job file is said with a path that a job file can hold.
+// TestAdviceOfTheSearch: the advice contains a path that is valid in a job file.
 func TestAdviceOfTheSearch(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -187,7 +192,7 @@ func TestAdviceOfTheSearch(t *testing.T) {
 		target := newMemory()
 		target.rows["a"] = map[string]scan.Value{"note": c.value}
 		keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
-		b := &bench{
+		b := &testPass{
 			cloud:  cloud,
 			keys:   keys,
 			format: format(t, nil, nil),
@@ -210,8 +215,8 @@ func TestAdviceOfTheSearch(t *testing.T) {
 	}
 }
 
-// The last of many ciphertexts in one item is looked at, and so is one with the token of
-// others that KMS decrypts under no key.
+// TestSearchLooksAtTheLastCiphertext: the search checks the last of many ciphertexts in an item,
+// and a ciphertext whose token also belongs to ciphertexts that KMS decrypts under no key.
 func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -221,9 +226,9 @@ func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 	var moved, unusable, many []byte
 	for range 150 {
 		moved = append(moved, blob(new)...)
-		odd := blob(old)
-		odd[2] = 9 // an operation that KMS does not know
-		unusable = append(unusable, odd...)
+		unknownOperation := blob(old)
+		unknownOperation[2] = 9 // an operation that KMS does not know
+		unusable = append(unusable, unknownOperation...)
 		many = append(many, blob(old)...)
 	}
 	for _, exact := range []bool{false, true} {
@@ -239,7 +244,7 @@ func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 			target := newMemory()
 			target.rows["a"] = map[string]scan.Value{"note": {Kind: scan.KindB, Bytes: c.value}}
 			request := reencrypt.KeyRequest{Destination: new, Sources: []string{old}}
-			b := &bench{
+			b := &testPass{
 				cloud:  cloud,
 				keys:   cloud.resolve(t, request),
 				format: format(t, nil, nil),
@@ -262,7 +267,7 @@ func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 
 // detailed returns the number of entries in the ledger of the last pass whose detail
 // contains a text.
-func detailed(t *testing.T, b *bench, text string) (n int) {
+func detailed(t *testing.T, b *testPass, text string) (n int) {
 	t.Helper()
 	last, err := b.passes.Last(t.Context())
 	if err != nil {
@@ -281,8 +286,9 @@ func detailed(t *testing.T, b *bench, text string) (n int) {
 	return n
 }
 
-// What KMS cannot decrypt under any key, and does not tell the key of, is no slot: nothing
-// can depend on it. Where it was cut off before that, it has to be taken for one.
+// TestSearchOfDamagedCiphertexts: a ciphertext that KMS decrypts under no key, and whose key KMS
+// does not name, is not a slot, because no application can decrypt it. If it is truncated, it
+// counts as a slot, because a complete copy may exist.
 func TestSearchOfDamagedCiphertexts(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -296,7 +302,7 @@ func TestSearchOfDamagedCiphertexts(t *testing.T) {
 		"a-damaged": {"note": {Kind: scan.KindB, Bytes: damaged}},
 		"b-unknown": {"note": {Kind: scan.KindB, Bytes: of2014}},
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -308,13 +314,13 @@ func TestSearchOfDamagedCiphertexts(t *testing.T) {
 		t.Errorf("%+v, %v", counts, err)
 	}
 	if diff := cmp.Diff([]string{"a-damaged: note, byte 0 under " + old},
-		strays(t, b)); diff != "" {
+		unlistedSlots(t, b)); diff != "" {
 		t.Error(diff)
 	}
 	target.rows["b-unknown"]["note"] = scan.Value{Kind: scan.KindB, Bytes: of2014[:40]}
 	b.store = checkpoint.NewMemory()
 	if counts, err = b.run(t); err != nil || counts.Slots.Failed != 2 {
-		t.Errorf("cut off: %+v, %v", counts, err)
+		t.Errorf("truncated: %+v, %v", counts, err)
 	}
 }
 
@@ -337,7 +343,7 @@ func TestSearchThatIsDenied(t *testing.T) {
 	}
 	keys := cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}})
 	cloud.fake.SetPolicy(func(c fakekms.Call) bool { return len(c.EncryptionContext) > 0 })
-	b := &bench{
+	b := &testPass{
 		cloud:   cloud,
 		keys:    keys,
 		format:  format(t, context, nil),
@@ -350,8 +356,8 @@ func TestSearchThatIsDenied(t *testing.T) {
 	}
 }
 
-// A key that is disabled ends no run: under a source key, which a pass that only looks may
-// find disabled, and under any other. Its ciphertexts have to be taken for slots.
+// TestSearchUnderDisabledKeys: a disabled key does not end the run, whether it is a source key,
+// which may be disabled in a read-only pass, or another key. Its ciphertexts count as slots.
 func TestSearchUnderDisabledKeys(t *testing.T) {
 	for _, any := range []bool{false, true} {
 		cloud := newCloud(t)
@@ -370,7 +376,7 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 		if !any {
 			keys.Sources[0].Unusable.State = string(fakekms.Disabled)
 		}
-		b := &bench{
+		b := &testPass{
 			cloud:   cloud,
 			keys:    keys,
 			format:  format(t, nil, nil),
@@ -393,7 +399,7 @@ func TestSearchUnderOneKey(t *testing.T) {
 	} {
 		cloud := newCloud(t)
 		key := cloud.key(t, fakekms.Symmetric)
-		b := &bench{
+		b := &testPass{
 			cloud:  cloud,
 			target: newMemory(),
 			format: format(t, nil, map[string]string{"v": "2"}),
@@ -430,7 +436,7 @@ func TestRefusedPlacesAreReportedOnce(t *testing.T) {
 		}},
 		"c-also": {"slot": text("no text can be raw"), "slot2": {Kind: scan.KindB, Bytes: blob}},
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),
@@ -442,12 +448,15 @@ func TestRefusedPlacesAreReportedOnce(t *testing.T) {
 		counts.Keys[old].Slots != 3 {
 		t.Fatalf("%+v, %v", counts, err)
 	}
-	if diff := cmp.Diff([]string{"c-also: slot2, byte 0 under " + old}, strays(t, b)); diff != "" {
+	if diff := cmp.Diff([]string{
+		"c-also: slot2, byte 0 under " + old,
+	}, unlistedSlots(t, b)); diff != "" {
 		t.Error(diff)
 	}
 }
 
-// Objects of which the format knows nothing, under every format that reads bodies.
+// TestObjectsThatNoFormatKnows: every format that reads bodies searches objects in which it finds
+// no slot.
 func TestObjectsThatNoFormatKnows(t *testing.T) {
 	cloud := newCloud(t)
 	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
@@ -503,7 +512,7 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 		for key := range target.objects {
 			target.rows[key] = nil
 		}
-		b := &bench{
+		b := &testPass{
 			cloud: cloud,
 			keys: cloud.resolve(t,
 				reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
@@ -545,7 +554,7 @@ func TestAdviceOnWhatWasFound(t *testing.T) {
 		"b": "with the application",
 		"c": "length-prefixed-u16be",
 	}
-	b := &bench{
+	b := &testPass{
 		cloud:  cloud,
 		keys:   cloud.resolve(t, reencrypt.KeyRequest{Destination: new, Sources: []string{old}}),
 		format: format(t, nil, nil),

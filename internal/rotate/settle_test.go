@@ -12,8 +12,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestSettleEntries: after a retry each slot of an item stands for one entry of the
-// ledger, also where slots share a blob, paths have shifted or blobs were replaced.
+// TestSettleEntries: after a retry, each slot of an item is matched to one ledger entry, even if
+// slots share a blob, paths have shifted or blobs were replaced.
 func TestSettleEntries(t *testing.T) {
 	slot := func(path, blob string) ciphertext.Slot {
 		return ciphertext.Slot{Path: path, Blob: []byte(blob)}
@@ -22,8 +22,8 @@ func TestSettleEntries(t *testing.T) {
 	rotated := reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: "old"}
 	for _, test := range []struct {
 		name     string
-		entries  []ciphertext.Slot // as they were
-		slots    []ciphertext.Slot // as they are now
+		entries  []ciphertext.Slot // the slots of the ledger entries
+		slots    []ciphertext.Slot // the current slots
 		verdicts []reencrypt.Verdict
 		kept     []string // paths that stay in the ledger
 		want     checkpoint.SlotCounts
@@ -37,7 +37,7 @@ func TestSettleEntries(t *testing.T) {
 			checkpoint.SlotCounts{Rotated: 1},
 		},
 		{
-			"and the other way round",
+			"one blob in two places, in the other order",
 			[]ciphertext.Slot{slot("b", "same"), slot("a", "same")},
 			[]ciphertext.Slot{slot("a", "same"), slot("b", "same")},
 			[]reencrypt.Verdict{rotated, failed},
@@ -61,7 +61,7 @@ func TestSettleEntries(t *testing.T) {
 			checkpoint.SlotCounts{Rotated: 1},
 		},
 		{
-			"one was taken away",
+			"one slot was removed",
 			[]ciphertext.Slot{slot("a", "a"), slot("b", "b")},
 			[]ciphertext.Slot{slot("b", "b")},
 			[]reencrypt.Verdict{failed},
@@ -69,7 +69,7 @@ func TestSettleEntries(t *testing.T) {
 			checkpoint.SlotCounts{Gone: 1},
 		},
 		{
-			"the item could not be read, and has two",
+			"an item with two slots that could not be read",
 			[]ciphertext.Slot{{}},
 			[]ciphertext.Slot{slot("a", "a"), slot("b", "b")},
 			[]reencrypt.Verdict{rotated, failed},
@@ -113,30 +113,30 @@ func (manySlots) Splice(item scan.Item, _ [][]byte) (scan.Payload, error) {
 	return item.Payload, nil
 }
 
-// paper is a Recorder that counts what was noted of each path.
-type paper map[string]int
+// countingRecorder is a Recorder that counts the records of each path.
+type countingRecorder map[string]int
 
-func (p paper) Intend([]Record) error { return nil }
-func (p paper) Record(records []Record) error {
+func (p countingRecorder) Intend([]Record) error { return nil }
+func (p countingRecorder) Record(records []Record) error {
 	for _, r := range records {
 		p[r.Path]++
 	}
 	return nil
 }
-func (p paper) Find(string, scan.Ref, string) (Trace, bool) { return Trace{}, false }
-func (p paper) Sync() error                                 { return nil }
+func (p countingRecorder) Find(string, scan.Ref, string) (Trace, bool) { return Trace{}, false }
+func (p countingRecorder) Sync() error                                 { return nil }
 
-// TestClaim: of a write whose answer was lost every slot is recorded once, also where
-// slots share a blob, and in a time that grows with their number and not its square.
-func TestClaim(t *testing.T) {
+// TestAdoptLostWrites: if the response to a write is lost, every slot of the item is recorded
+// once, even if slots share a blob. The time is linear in the number of slots.
+func TestAdoptLostWrites(t *testing.T) {
 	const n = 100_000
 	for name, blob := range map[string]func(i int) string{
-		"blobs of their own": func(i int) string { return fmt.Sprint("new ", i) },
-		"one blob":           func(int) string { return "new" },
+		"different blobs": func(i int) string { return fmt.Sprint("new ", i) },
+		"one blob":        func(int) string { return "new" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			mine := &task{}
-			var there manySlots
+			var present manySlots
 			for i := range n {
 				slot := ciphertext.Slot{Path: fmt.Sprintf("line %d", i), Blob: []byte("old")}
 				mine.slots = append(mine.slots, slot)
@@ -145,19 +145,19 @@ func TestClaim(t *testing.T) {
 					Blob: []byte(blob(i)),
 				})
 				slot.Blob = []byte(blob(i))
-				there = append(there, slot)
+				present = append(present, slot)
 			}
-			there[n-1].Blob = []byte("of another writer")
+			present[n-1].Blob = []byte("of another writer")
 			mine.audits = make([]auditMarks, n)
-			noted := paper{}
-			w := &worker{recorder: noted}
-			if err := w.adoptLostWrites(&Target{Format: there}, mine, scan.Item{}); err != nil {
+			recorded := countingRecorder{}
+			w := &worker{recorder: recorded}
+			if err := w.adoptLostWrites(&Target{Format: present}, mine, scan.Item{}); err != nil {
 				t.Fatal(err)
 			}
-			if len(noted) != n-1 || noted[there[n-1].Path] != 0 || !mine.written {
-				t.Errorf("%d slots are recorded, want all but the last of %d", len(noted), n)
+			if len(recorded) != n-1 || recorded[present[n-1].Path] != 0 || !mine.written {
+				t.Errorf("%d slots are recorded, want all but the last of %d", len(recorded), n)
 			}
-			for path, times := range noted {
+			for path, times := range recorded {
 				if times != 1 {
 					t.Fatalf("%s is recorded %d times", path, times)
 				}

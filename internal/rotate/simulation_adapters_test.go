@@ -16,7 +16,7 @@ import (
 	"rotator/internal/scan"
 )
 
-// The adapters through which the engine sees the universe.
+// The adapters that implement the interfaces of the engine with a universe.
 type (
 	simSource struct{ *simProcess }
 	simKMS    struct{ *simProcess }
@@ -70,7 +70,7 @@ func (s simSource) Replace(ctx context.Context, changes []scan.Change) []scan.Re
 			return results[i].Err
 		})
 		if !errors.Is(results[i].Err, scan.ErrChanged) {
-			results[i].Current = nil // the answer that held it is lost
+			results[i].Current = nil // the response that contained it is lost
 		}
 	}
 	return results
@@ -118,20 +118,20 @@ func (s simStore) Replace(
 ) (e checkpoint.Entry, err error) {
 	err = s.do(ctx, "store", old.ID, true, func() (err error) {
 		if e, err = s.store.Replace(ctx, old, data); strings.Contains(old.ID, "/ledger/") {
-			s.meet(fmt.Sprintf("ledger retried, contested %v",
+			s.count(fmt.Sprintf("ledger retried, contested %v",
 				errors.Is(err, checkpoint.ErrConflict)))
 		}
 		if err == nil {
-			s.meetMembers(data)
+			s.countMemberStates(data)
 		}
 		return err
 	})
 	return e, err
 }
 
-// meetMembers counts the states of the members of a pass, and the partitions that are
-// handed over before their end.
-func (s simStore) meetMembers(data []byte) {
+// countMemberStates counts the states of the members of a pass, and the partitions that are
+// handed over before they are done.
+func (s simStore) countMemberStates(data []byte) {
 	var record struct {
 		Kind    string
 		Content struct {
@@ -147,10 +147,10 @@ func (s simStore) meetMembers(data []byte) {
 	}
 	c := record.Content
 	if record.Kind == "progress" && !c.Done && c.Owner == "" && len(c.Cursor) > 0 {
-		s.meet("partition handed over")
+		s.count("partition handed over")
 	}
 	if len(c.Ghosts) > 0 {
-		s.meet("run of the pass before")
+		s.count("run of the pass before")
 	}
 	busy, unseen := 0, false
 	for _, m := range c.Members {
@@ -162,15 +162,15 @@ func (s simStore) meetMembers(data []byte) {
 		}
 	}
 	if unseen {
-		s.meet("division not seen")
+		s.count("division not seen")
 	}
 	if busy > 0 && busy < len(c.Members) {
-		s.meet("idle beside busy")
+		s.count("idle beside busy")
 	}
 }
 
-// simDisk holds the audit logs of a machine. What was appended outlives the death
-// of its process; only what was synced outlives the loss of power.
+// simDisk stores the audit log of a machine. Lines that were appended survive the end of their
+// process. Only lines that were synced survive a power loss.
 type simDisk struct {
 	mu    sync.Mutex
 	lines []simLine
@@ -179,17 +179,17 @@ type simDisk struct {
 type simLine struct {
 	record          rotate.Record
 	written, synced bool
-	by              string // process
+	process         string // process
 }
 
-// blackout takes what was not synced.
-func (d *simDisk) blackout() {
+// losePower removes the lines that were not synced.
+func (d *simDisk) losePower() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lines = slices.DeleteFunc(d.lines, func(l simLine) bool { return !l.synced })
 }
 
-// rotated counts the slots that the logs say a pass has moved.
+// rotated returns the number of slots that a pass has moved according to the logs.
 func (h *history) rotated(pass int) int64 {
 	slots := map[string]bool{}
 	for _, disk := range h.disks {
@@ -204,8 +204,7 @@ func (h *history) rotated(pass int) int64 {
 	return int64(len(slots))
 }
 
-// simLog is a process's hold on the audit log. It knows what was there when it was
-// opened.
+// simLog is the audit log as opened by a process. It knows the lines that the log had then.
 type simLog struct {
 	*simProcess
 	disk  *simDisk
@@ -218,7 +217,7 @@ type simTrace struct {
 	line int64
 }
 
-// simPlace is where a blob, of this digest, was put.
+// simPlace identifies the write of a blob with this digest to an item.
 type simPlace struct {
 	ref   scan.Ref
 	after string
@@ -231,7 +230,7 @@ func (d *simDisk) open(p *simProcess) *simLog {
 	defer d.mu.Unlock()
 	l := &simLog{simProcess: p, disk: d, found: map[simPlace]simTrace{}}
 	for i, line := range d.lines {
-		d.lines[i].synced = true // what is trusted has to stay
+		d.lines[i].synced = true // lines that the process relies on must survive
 		at := simPlace{line.record.Ref, line.record.After}
 		trace, known := l.found[at]
 		if !known {
@@ -251,8 +250,8 @@ func (l *simLog) save(context.Context) (checkpoint.AuditLog, error) {
 	return kept, l.Sync()
 }
 
-// believe settles which lines the checkpoint vouches for.
-func (l *simLog) believe(marks []checkpoint.AuditLog) {
+// setMarks sets which lines the checkpoint confirms.
+func (l *simLog) setMarks(marks []checkpoint.AuditLog) {
 	for _, mark := range marks {
 		for at, trace := range l.found {
 			if mark.Host == fmt.Sprint(l.machine) && trace.line <= mark.Lines {
@@ -269,7 +268,7 @@ func (l *simLog) append(records []rotate.Record, written bool) error {
 	}
 	l.disk.mu.Lock()
 	for _, r := range records {
-		l.disk.lines = append(l.disk.lines, simLine{record: r, written: written, by: l.id})
+		l.disk.lines = append(l.disk.lines, simLine{record: r, written: written, process: l.id})
 	}
 	l.disk.mu.Unlock()
 	if !l.step(true, true) {
@@ -292,7 +291,7 @@ func (l *simLog) Sync() error {
 	}
 	l.disk.mu.Lock()
 	for i := range l.disk.lines {
-		l.disk.lines[i].synced = l.disk.lines[i].synced || l.disk.lines[i].by == l.id
+		l.disk.lines[i].synced = l.disk.lines[i].synced || l.disk.lines[i].process == l.id
 	}
 	l.disk.mu.Unlock()
 	if !l.step(true, true) {

@@ -18,32 +18,32 @@ import (
 	"rotator/internal/scan"
 )
 
-// history is one story: a universe, and what outlives its processes.
+// history is one simulated history: a universe, and the data that survives its processes.
 type history struct {
 	*universe
-	store  checkpoint.Store
-	disks  [simMachines]*simDisk // one process at a time works on each
-	format *ciphertext.Compiled
-	shared bool
-	doubt  bool // a pass has said that figures which rest on headers are no evidence
-	// interval is that of saving; 0 is the engine's own.
-	interval time.Duration
-	rate     float64       // of all processes together
-	live     time.Duration // how long those live at most that something happens to
+	store          checkpoint.Store
+	disks          [simMachines]*simDisk // one process at a time works on each
+	format         *ciphertext.Compiled
+	shared         bool
+	headersDoubted bool // a pass reported that counts by headers are not evidence
+	// interval is the time between two saves; 0 means the default of the engine.
+	interval    time.Duration
+	rate        float64       // requests per second of all processes together
+	maxLifetime time.Duration // the maximum time until a fault of a process
 }
 
 func newHistory(t *testing.T, u *universe, shared bool) *history {
 	h := &history{
-		universe: u,
-		store:    checkpoint.NewMemory(),
-		shared:   shared,
-		rate:     1e5,
-		live:     3 * time.Second,
-		format:   format(t, map[string]string{"name": "${name}"}, nil),
+		universe:    u,
+		store:       checkpoint.NewMemory(),
+		shared:      shared,
+		rate:        1e5,
+		maxLifetime: 3 * time.Second,
+		format:      format(t, map[string]string{"name": "${name}"}, nil),
 	}
 	if u.chance(300, "slow") {
-		// so that those which begin one after the other meet
-		u.pace, h.live = time.Second, 12*time.Second
+		// so that processes with different start times run concurrently
+		u.maxKMSDelay, h.maxLifetime = time.Second, 12*time.Second
 	}
 	for i := range h.disks {
 		h.disks[i] = &simDisk{}
@@ -56,7 +56,7 @@ const (
 	simMachines = 3
 )
 
-// run is the life of one process, as cmd/rotator's is.
+// run executes one process like the run command of cmd/rotator.
 func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, error) {
 	source := simSource{p}
 	target, keys := h.target(source), simKeys()
@@ -82,38 +82,38 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 		return opened.Pass, err
 	}
 	config := h.config(p, target)
-	log.believe(h.marks(ctx, opened.Pass))
+	log.setMarks(h.marks(ctx, opened.Pass))
 	config.Pass, config.Identity, config.Recorder = opened.Pass.Number, opened.Pass.Identity(), log
-	config.BeginHeaders = func(ctx context.Context) (may bool, err error) {
+	config.BeginHeaders = func(ctx context.Context) (allowed bool, err error) {
 		_, err = passes.Update(ctx, opened.Pass.Number, func(pass *checkpoint.Pass) {
-			may = pass.BeginHeaders(p.id)
+			allowed = pass.BeginHeaders(p.id)
 		})
-		return may, err
+		return allowed, err
 	}
 	engine := rotate.New(config)
-	worked := engine.Run(ctx, tracker, opened.Partitions)
-	if stop := (*retry.StopError)(nil); errors.As(worked, &stop) && stop.Kind == retry.StopFenced {
-		return opened.Pass, worked
+	runErr := engine.Run(ctx, tracker, opened.Partitions)
+	if stop := (*retry.StopError)(nil); errors.As(runErr, &stop) && stop.Kind == retry.StopFenced {
+		return opened.Pass, runErr
 	}
 	sent, throttled, _ := engine.Requests()
 	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
 	end.HeadersAgree, end.HeadersWrong = engine.Headers()
 	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, opened.Pass, end,
-		worked == nil)
-	return record, errors.Join(worked, err)
+		runErr == nil)
+	return record, errors.Join(runErr, err)
 }
 
-// marks is what the checkpoint of a pass knows of the audit logs. It is read without
+// marks returns the marks of the audit logs in the checkpoint of a pass. It is read without
 // faults.
 func (h *history) marks(ctx context.Context, pass checkpoint.Pass) []checkpoint.AuditLog {
 	logs, err := checkpoint.NewPasses(h.store, "job").Logs(context.WithoutCancel(ctx), pass)
 	if err != nil {
-		panic(err) // the store of a simulation keeps what it is given
+		panic(err) // the store of a simulation never fails
 	}
 	return logs
 }
 
-// lease is 0 where one process at a time works on the pass.
+// lease returns the lease, or 0 if only one process at a time works on the pass.
 func (h *history) lease() time.Duration {
 	if h.shared {
 		return simLease
@@ -121,8 +121,8 @@ func (h *history) lease() time.Duration {
 	return 0
 }
 
-// retry is the life of a process that works on the ledger of the last pass, as
-// cmd/rotator's is.
+// retry executes one process that retries the ledger of the last pass, like the retry command of
+// cmd/rotator.
 func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, error) {
 	target := h.target(simSource{p})
 	target.Writer = simSource{p}
@@ -137,15 +137,15 @@ func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, er
 		return pass, err
 	}
 	config := h.config(p, target)
-	log.believe(h.marks(ctx, pass))
+	log.setMarks(h.marks(ctx, pass))
 	config.Pass, config.Identity, config.Recorder = pass.Number, pass.Identity(), log
 	engine := rotate.New(config)
-	worked := engine.Retry(ctx, passes, pass, observer)
+	runErr := engine.Retry(ctx, passes, pass, observer)
 	sent, throttled, _ := engine.Requests()
 	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
-	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, pass, end, worked == nil &&
+	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, pass, end, runErr == nil &&
 		pass.Status == checkpoint.Finished)
-	return record, errors.Join(worked, err)
+	return record, errors.Join(runErr, err)
 }
 
 // target returns the only target, without a writer. Slots that headers or shared answers
@@ -153,7 +153,7 @@ func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, er
 // different times. Otherwise the history could not be reproduced.
 func (h *history) target(source rotate.Lister) rotate.Target {
 	batch := 3
-	if !h.ask.exact {
+	if !h.policy.exact {
 		batch = simPage
 	}
 	return rotate.Target{Name: "target", Lister: source, Format: h.format, Batch: batch}
@@ -176,26 +176,26 @@ func (h *history) config(p *simProcess, target rotate.Target) rotate.Config {
 		Workers:   4,
 		MaxOutage: time.Minute,
 		Settle:    time.Second,
-		Exact:     h.ask.exact || h.doubt,
-		Sample:    h.ask.sample,
+		Exact:     h.policy.exact || h.headersDoubted,
+		Sample:    h.policy.sample,
 		Draw: func(n int64) int64 {
 			return int64(p.number(int(n), p.id, "jitter", time.Since(p.began)))
 		},
 	}
 }
 
-// look is an audit of a world at rest, as cmd/rotator does it. It returns what the
-// report says, but for how keys became known.
-func (h *history) look(t *testing.T, name string, exact bool) string {
+// audit executes an audit like the audit command of cmd/rotator, without concurrent writes. It
+// returns the content of the report, except how keys became known.
+func (h *history) audit(t *testing.T, name string, exact bool) string {
 	t.Helper()
 	p, ctx := h.process(t.Context(), name)
 	defer p.cancel()
 	target := h.target(simSource{p})
 	config := h.config(p, target)
-	config.Exact, config.Recorder = exact, noTrail{}
-	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "look")
+	config.Exact, config.Recorder = exact, noChanges{}
+	passes := checkpoint.NewPasses(checkpoint.NewMemory(), "audit")
 	opened, err := rotate.OpenPass(ctx, passes, rotate.Plan{
-		Job:     "look",
+		Job:     "audit",
 		Keys:    config.Keys,
 		Targets: config.Targets,
 	}, false)
@@ -208,10 +208,10 @@ func (h *history) look(t *testing.T, name string, exact bool) string {
 	}
 	err = rotate.New(config).Run(ctx, tracker, opened.Partitions)
 	if wrong := (*reencrypt.HeaderError)(nil); errors.As(err, &wrong) && !exact {
-		if !h.lies {
-			t.Errorf("headers that do not lie are disbelieved: %v", err)
+		if !h.wrongHeaders {
+			t.Errorf("correct headers are reported as wrong: %v", err)
 		}
-		return h.look(t, name+" again", true)
+		return h.audit(t, name+" again", true)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -231,19 +231,19 @@ func (h *history) look(t *testing.T, name string, exact bool) string {
 	return fmt.Sprintf("%+v %v %v", summary.Slots, keys, summary.Reasons)
 }
 
-// noTrail is the audit log of a pass that changes nothing.
-type noTrail struct{}
+// noChanges is the audit log of a pass that must not change anything.
+type noChanges struct{}
 
-func (noTrail) Intend([]rotate.Record) error {
-	return errors.New("a look was to change something")
+func (noChanges) Intend([]rotate.Record) error {
+	return errors.New("an audit tried to change an item")
 }
-func (n noTrail) Record([]rotate.Record) error { return n.Intend(nil) }
-func (noTrail) Find(string, scan.Ref, string) (rotate.Trace, bool) {
+func (n noChanges) Record([]rotate.Record) error { return n.Intend(nil) }
+func (noChanges) Find(string, scan.Ref, string) (rotate.Trace, bool) {
 	return rotate.Trace{}, false
 }
-func (noTrail) Sync() error { return nil }
+func (noChanges) Sync() error { return nil }
 
-// summary is the report of a finished pass.
+// summary returns the report of a finished pass.
 func (h *history) summary(
 	t *testing.T, passes *checkpoint.Passes, pass checkpoint.Pass,
 ) *report.Summary {
@@ -259,34 +259,36 @@ func (h *history) summary(
 	return s
 }
 
-// believe holds against the truth, in a world at rest, what a finished pass proves.
-func (h *history) believe(t *testing.T, pass checkpoint.Pass) {
+// checkConverged compares the statement of a finished pass with the expected state. Nothing may
+// write concurrently.
+func (h *history) checkConverged(t *testing.T, pass checkpoint.Pass) {
 	t.Helper()
 	s := h.summary(t, checkpoint.NewPasses(h.store, "job"), pass)
 	if !s.Converged {
 		return
 	}
-	for _, thing := range h.things {
-		if c, ok := open(thing.slot); thing.slot != nil && (!ok || c.Key != newKey || thing.stray) {
-			t.Errorf("pass %d converged, and %s is %+v", pass.Number, thing.name, c)
+	for _, item := range h.items {
+		if c, ok := open(item.slot); item.slot != nil &&
+			(!ok || c.Key != newKey || item.wrongContext) {
+			t.Errorf("pass %d converged, but %s is %+v", pass.Number, item.name, c)
 		}
 	}
 }
 
-// process makes a process that nothing happens to.
+// process returns a process without faults.
 func (h *history) process(ctx context.Context, id string) (*simProcess, context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	return &simProcess{universe: h.universe, id: id, cancel: cancel, calls: map[string]int{}}, ctx
 }
 
-// doomed executes one process, a run or a retry. The process is killed, loses power, receives
-// a stop signal, is paused for a while, or ends by itself.
-func (h *history) doomed(ctx context.Context, id string, machine int, retries bool) {
+// runWithFault executes one process, a run or a retry. The process is killed, loses power,
+// receives a stop signal, is paused for a while, or ends by itself.
+func (h *history) runWithFault(ctx context.Context, id string, machine int, retries bool) {
 	p, ctx := h.process(ctx, id)
 	defer p.cancel()
 	p.faulty, p.machine = true, machine
 	now := time.Since(h.began)
-	at := h.span(h.live, id, "when")
+	at := h.span(h.maxLifetime, id, "when")
 	switch h.number(5, id, "fate") {
 	case 0:
 		timer := time.AfterFunc(at, p.die)
@@ -294,7 +296,7 @@ func (h *history) doomed(ctx context.Context, id string, machine int, retries bo
 	case 1:
 		timer := time.AfterFunc(at, func() {
 			p.die()
-			h.disks[machine].blackout()
+			h.disks[machine].losePower()
 		})
 		defer timer.Stop()
 	case 2:
@@ -303,7 +305,7 @@ func (h *history) doomed(ctx context.Context, id string, machine int, retries bo
 	case 3:
 		p.stopped = [2]time.Duration{now + at, now + at + h.span(3*simLease, id, "stopped")}
 	}
-	p.denied = h.chance(150, id, "denied") // which makes a long ledger
+	p.denied = h.chance(150, id, "denied") // this gives a long ledger
 	if retries || h.chance(150, id, "retries") {
 		_, _ = h.retry(ctx, p)
 		return
@@ -311,8 +313,8 @@ func (h *history) doomed(ctx context.Context, id string, machine int, retries bo
 	_, _ = h.run(ctx, p)
 }
 
-// generation runs some processes, that begin one after the other, to their ends. In
-// some all are retries.
+// generation executes several processes with different start times until all have ended. In some
+// generations all processes are retries.
 func (h *history) generation(ctx context.Context, n int) {
 	var group sync.WaitGroup
 	processes := 1
@@ -323,14 +325,14 @@ func (h *history) generation(ctx context.Context, n int) {
 		group.Go(func() {
 			id := fmt.Sprintf("run-%d-%d", n, i)
 			time.Sleep(h.span(2*time.Second, id, "start"))
-			h.doomed(ctx, id, i, h.chance(300, "retries", n))
+			h.runWithFault(ctx, id, i, h.chance(300, "retries", n))
 		})
 	}
 	group.Wait()
 }
 
-// finish runs without faults until the pass that is open is finished. Where that says
-// that some of its figures are no evidence, the passes after it are exact.
+// finish executes a run without faults, which finishes the open pass. If this pass reports that
+// counts by headers are not evidence, later passes are exact.
 func (h *history) finish(t *testing.T, name string) checkpoint.Pass {
 	t.Helper()
 	p, ctx := h.process(t.Context(), name)
@@ -339,12 +341,12 @@ func (h *history) finish(t *testing.T, name string) checkpoint.Pass {
 	if err != nil || pass.Status != checkpoint.Finished {
 		t.Fatalf("%s ended with %v, pass %d %s", name, err, pass.Number, pass.Status)
 	}
-	h.doubt = h.doubt || len(pass.Headers) > 0
+	h.headersDoubted = h.headersDoubted || len(pass.Headers) > 0
 	return pass
 }
 
-// retried goes through the ledger of the last pass without faults.
-func (h *history) retried(t *testing.T, name string) checkpoint.Pass {
+// retryLedger retries the ledger of the last pass without faults.
+func (h *history) retryLedger(t *testing.T, name string) checkpoint.Pass {
 	t.Helper()
 	p, ctx := h.process(t.Context(), name)
 	defer p.cancel()
@@ -355,12 +357,12 @@ func (h *history) retried(t *testing.T, name string) checkpoint.Pass {
 	return pass
 }
 
-// evidence checks what a finished pass says of itself.
-func (h *history) evidence(t *testing.T, pass checkpoint.Pass) checkpoint.Counts {
+// checkCounts checks the counts and the ledger of a finished pass, and returns the counts.
+func (h *history) checkCounts(t *testing.T, pass checkpoint.Pass) checkpoint.Counts {
 	t.Helper()
 	passes := checkpoint.NewPasses(h.store, "job")
 	if done, err := passes.Done(t.Context(), pass); err != nil || !done {
-		t.Errorf("pass %d is finished, and its partitions are not (%v)", pass.Number, err)
+		t.Errorf("pass %d is finished, but its partitions are not (%v)", pass.Number, err)
 	}
 	totals, err := passes.Totals(t.Context(), pass)
 	if err != nil {
@@ -372,24 +374,25 @@ func (h *history) evidence(t *testing.T, pass checkpoint.Pass) checkpoint.Counts
 		t.Errorf("pass %d counts %+v", pass.Number, counts)
 	}
 	if logged := h.rotated(pass.Number); logged < s.Rotated {
-		t.Errorf("pass %d counts %d slots as rotated, and the audit logs have %d", pass.Number,
+		t.Errorf("pass %d counts %d slots as rotated, but the audit logs have %d", pass.Number,
 			s.Rotated, logged)
 	}
-	entries, named := 0, map[string]bool{}
+	entries, listed := 0, map[string]bool{}
 	for chunk, err := range passes.Ledger(t.Context(), pass) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range chunk.Entries {
 			entries++
-			if named[e.Ref] {
+			if listed[e.Ref] {
 				t.Errorf("pass %d: %s is in the ledger twice", pass.Number, e.Ref)
 			}
-			named[e.Ref] = true
+			listed[e.Ref] = true
 		}
 	}
 	if int64(entries) != s.Failed+s.Foreign+s.Conflict {
-		t.Errorf("pass %d: the ledger has %d entries, and counted are %+v", pass.Number, entries, s)
+		t.Errorf("pass %d: the ledger has %d entries, but the counts are %+v", pass.Number,
+			entries, s)
 	}
 	return counts
 }

@@ -10,28 +10,28 @@ import (
 
 var errDead = errors.New("the process is dead")
 
-// simProcess is one process of rotator: everything it does to the world goes
-// through do, where it can be killed, stopped and failed.
+// simProcess is one process of rotator. All its requests and writes are calls of do, which can
+// kill or pause the process or return an error.
 type simProcess struct {
 	*universe
 	id      string
 	machine int
 	cancel  context.CancelFunc
-	// stopped is a time in which it does nothing: SIGSTOP.
+	// stopped is the period in which the process is paused, as by SIGSTOP.
 	stopped [2]time.Duration
 	faulty  bool
-	denied  bool // KMS lets it use no key but the destination
-	// sweep kills it at its killAt-th durable step, before or after it is applied.
+	denied  bool // KMS denies the use of all keys except the destination key
+	// The process is killed at its killAt-th durable step, before or after the step is applied.
 	killAt    int
 	killAfter bool
 
 	lock  sync.Mutex
 	dead  bool
-	steps int            // durable ones
+	steps int            // durable steps so far
 	calls map[string]int // by operation and subject
 }
 
-// die is SIGKILL: nothing of it happens any more.
+// die ends the process as by SIGKILL. It has no effects any more.
 func (p *simProcess) die() {
 	p.lock.Lock()
 	p.dead = true
@@ -45,7 +45,7 @@ func (p *simProcess) alive() bool {
 	return !p.dead
 }
 
-// call numbers the calls of one kind about one thing.
+// call returns the number of calls so far for an operation and a subject.
 func (p *simProcess) call(what, about string) int {
 	p.lock.Lock()
 	defer p.lock.Unlock()
@@ -53,11 +53,11 @@ func (p *simProcess) call(what, about string) int {
 	return p.calls[what+about]
 }
 
-// sleep waits, and for as long as the process is stopped; it is false when the
-// process died or ctx ended meanwhile.
+// sleep waits for d, and longer if the process is paused. It returns false if the process is
+// killed or ctx ends.
 func (p *simProcess) sleep(ctx context.Context, d time.Duration) bool {
 	if now := time.Since(p.began) + d; now >= p.stopped[0] && now < p.stopped[1] {
-		d += p.stopped[1] - now + d // not all at one moment
+		d += p.stopped[1] - now + d // so that not all operations continue at the same moment
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -68,21 +68,21 @@ func (p *simProcess) sleep(ctx context.Context, d time.Duration) bool {
 	return ctx.Err() == nil && p.alive()
 }
 
-// do is one operation on the world: it takes time, before and after it is applied,
-// and goes wrong in the ways that the kind of operation knows.
+// do executes one operation on the universe. The operation takes time before and after it is
+// applied, and can fail in the ways of its kind.
 func (p *simProcess) do(
 	ctx context.Context, what, about string, durable bool, apply func() error,
 ) error {
 	n, most := p.call(what, about), latency
 	if what == "reencrypt" {
-		most = p.pace
+		most = p.maxKMSDelay
 	}
 	if !p.sleep(ctx, p.span(most, p.id, what, about, n, "before")) {
 		return p.ended(ctx)
 	}
 	if p.faulty {
 		if code := p.refusal(what, about, n); code != "" {
-			p.meet(what + " refused")
+			p.count(what + " refused")
 			return apiError(code)
 		}
 	}
@@ -91,24 +91,24 @@ func (p *simProcess) do(
 	}
 	err := apply()
 	p.mu.Lock()
-	p.note(p.id, what, fmt.Sprintf("%s %v", about, err))
+	p.record(p.id, what, fmt.Sprintf("%s %v", about, err))
 	p.mu.Unlock()
 	if !p.step(durable, true) || !p.sleep(ctx, p.span(most, p.id, what, about, n, "after")) {
 		return p.ended(ctx)
 	}
 	if lost := map[string]int{"replace": 40, "reencrypt": 10, "load": 10, "page": 10,
 		"store": 15}[what]; p.faulty && p.chance(lost, p.id, what, about, n, "lost") {
-		p.meet(what + " lost")
+		p.count(what + " lost")
 		return context.DeadlineExceeded
 	}
 	return err
 }
 
-// meet counts what went wrong.
-func (u *universe) meet(what string) {
+// count counts a fault or an event.
+func (u *universe) count(what string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.met[what]++
+	u.occurrences[what]++
 }
 
 func (p *simProcess) ended(ctx context.Context) error {
@@ -118,7 +118,7 @@ func (p *simProcess) ended(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// refusal is a fault before anything was applied; "" for none.
+// refusal returns the error code of a fault before the operation is applied, or "".
 func (p *simProcess) refusal(what, about string, n int) string {
 	codes := map[string][]string{
 		"reencrypt": {
@@ -139,23 +139,23 @@ func (p *simProcess) refusal(what, about string, n int) string {
 		"fetch": {"ThrottlingException", "InternalServerError"},
 		"store": {"ThrottlingException", "InternalServerError"},
 	}[what]
-	often := 60
+	perMille := 60
 	if what == "fetch" || what == "store" {
-		often = 6 // the store's own patience is over, so it ends the run
+		perMille = 6 // the store has already retried, so this error ends the run
 	}
-	if len(codes) == 0 || !p.chance(often, p.id, what, about, n, "refused") {
+	if len(codes) == 0 || !p.chance(perMille, p.id, what, about, n, "refused") {
 		return ""
 	}
 	return codes[p.number(len(codes), p.id, what, about, n, "code")]
 }
 
-// step counts a durable step, and is false when the process dies at it.
+// step counts a durable step. It returns false if the process is killed at this step.
 func (p *simProcess) step(durable, after bool) bool {
 	p.lock.Lock()
 	if durable && !after {
 		p.steps++
 	}
-	// Another goroutine may have counted a step before this one is applied: not only ==.
+	// Not ==, because another goroutine may have counted a step before this step is applied.
 	killed := durable && p.killAt > 0 && p.steps >= p.killAt && p.killAfter == after
 	dead := p.dead
 	p.lock.Unlock()

@@ -13,11 +13,11 @@ import (
 )
 
 var (
-	oneSeed = flag.Uint64("seed", 0, "simulate this seed alone, and print its history with -v")
-	seeds   = flag.Uint64("seeds", 400, "how many seeds to simulate")
+	oneSeed = flag.Uint64("seed", 0, "simulate only this seed, and print its history with -v")
+	seeds   = flag.Uint64("seeds", 400, "number of seeds to simulate")
 )
 
-// simulate tells the history of a seed and returns it, with its universe.
+// simulate simulates the history of a seed. It returns the log of the history and its universe.
 func simulate(t *testing.T, seed uint64) (string, *universe) {
 	u := newUniverse(seed)
 	h := newHistory(t, u, u.chance(600, "shared"))
@@ -34,52 +34,56 @@ func simulate(t *testing.T, seed uint64) (string, *universe) {
 	}
 	first := h.finish(t, "last")
 	writer.Wait()
-	kept := h.evidence(t, first)
-	for n := 1; n < first.Number; n++ { // what was closed before stays closed
+	counts := h.checkCounts(t, first)
+	for n := 1; n < first.Number; n++ { // earlier passes remain closed
 		pass, err := checkpoint.NewPasses(h.store, "job").Pass(t.Context(), n)
 		if err != nil || pass.Status != checkpoint.Finished {
-			t.Errorf("pass %d, before the last, is %s (%v)", n, pass.Status, err)
+			t.Errorf("pass %d, which is not the last, is %s (%v)", n, pass.Status, err)
 		}
-		h.evidence(t, pass)
+		h.checkCounts(t, pass)
 	}
-	total, gone := int64(len(u.things)), int64(0)
-	for _, thing := range u.things {
-		if thing.slot == nil {
-			gone++
+	total, deleted := int64(len(u.items)), int64(0)
+	for _, item := range u.items {
+		if item.slot == nil {
+			deleted++
 		}
 	}
-	if first.Number == 1 && (kept.Slots.Seen > total || kept.Slots.Seen < total-gone) {
-		t.Errorf("pass 1 counts %d slots of %d, of which %d were deleted", kept.Slots.Seen, total,
-			gone)
+	if first.Number == 1 && (counts.Slots.Seen > total || counts.Slots.Seen < total-deleted) {
+		t.Errorf("pass 1 counts %d slots of %d, of which %d were deleted", counts.Slots.Seen, total,
+			deleted)
 	}
-	for _, broken := range u.check(false) {
-		t.Error(broken)
+	for _, violation := range u.check(false) {
+		t.Error(violation)
 	}
-	h.believe(t, h.finish(t, "second")) // moves what was written behind the cursor
-	h.believe(t, h.finish(t, "third"))  // moves what headers had hidden from the second
+	// moves slots that were written after the cursor had passed
+	h.checkConverged(t, h.finish(t, "second"))
+	h.checkConverged(t, h.finish(t, "third")) // moves slots that headers hid from the second
 	proof := h.finish(t, "verify")
-	h.believe(t, proof)
-	last := h.evidence(t, proof)
-	if told, said := h.look(t, "look", false), h.look(t, "exact look", true); told != said {
-		t.Errorf("by headers: %s\nby KMS:     %s", told, said)
+	h.checkConverged(t, proof)
+	last := h.checkCounts(t, proof)
+	byHeaders := h.audit(t, "audit", false)
+	if exact := h.audit(t, "exact audit", true); byHeaders != exact {
+		t.Errorf("by headers: %s\nby KMS:     %s", byHeaders, exact)
 	}
 	if last.Slots.Rotated+last.Slots.Conflict+last.Slots.Gone != 0 ||
-		last.Slots.Seen != total-gone {
-		t.Errorf("the last pass, in a world at rest, counts %+v of %d", last.Slots, total-gone)
+		last.Slots.Seen != total-deleted {
+		t.Errorf("the last pass, without concurrent writes, counts %+v of %d", last.Slots,
+			total-deleted)
 	}
-	if again := h.evidence(t, h.retried(t, "retry")); again.Slots != last.Slots {
-		t.Errorf("a retry of what cannot be moved makes %+v of %+v", again.Slots, last.Slots)
+	if retried := h.checkCounts(t, h.retryLedger(t, "retry")); retried.Slots != last.Slots {
+		t.Errorf("a retry of slots that cannot move changes the counts to %+v from %+v",
+			retried.Slots, last.Slots)
 	}
-	for _, broken := range u.check(true) {
-		t.Error(broken)
+	for _, violation := range u.check(true) {
+		t.Error(violation)
 	}
-	return u.history(), u
+	return u.log(), u
 }
 
-// TestSimulation tells one history for each seed: a universe of items, an
-// application that goes on writing, faults of every service, and generations of
-// processes, runs and retries, that are killed, stopped, told to end, or work side by
-// side; until one is left alone to finish. Nothing may be lost, and all that is said must be true.
+// TestSimulation simulates one history for each seed: items, an application that keeps writing,
+// faults of every service, and several generations of concurrent runs and retries, which are
+// killed, paused or stopped by a signal. In the end, one process without faults finishes the
+// pass. No data may be lost, and all counts and statements must be true.
 func TestSimulation(t *testing.T) {
 	oneProcessor(t)
 	first, last := uint64(1), *seeds
@@ -93,42 +97,43 @@ func TestSimulation(t *testing.T) {
 				seed)
 		}
 	}()
-	began, met := time.Now(), map[string]int{}
+	began, occurrences := time.Now(), map[string]int{}
 	for ; seed <= last && !t.Failed(); seed++ {
 		synctest.Test(t, func(t *testing.T) {
-			told, u := simulate(t, seed)
-			for what, n := range u.met {
-				met[what] += n
+			history, u := simulate(t, seed)
+			for what, n := range u.occurrences {
+				occurrences[what] += n
 			}
 			if *oneSeed > 0 {
-				t.Log(told)
+				t.Log(history)
 			}
 		})
 	}
-	t.Logf("%d histories in %s, which met %v", seed-first, time.Since(began).Round(time.Second),
-		met)
+	t.Logf("%d histories in %s, with these faults: %v", seed-first,
+		time.Since(began).Round(time.Second),
+		occurrences)
 	for _, what := range []string{"fetch refused", "store refused", "store lost",
 		"replace refused", "replace lost", "reencrypt refused", "reencrypt lost",
 		"load refused", "load lost", "page refused", "page lost",
 		"ledger retried, contested false", "ledger retried, contested true",
 		"partition handed over", "idle beside busy", "division not seen"} {
-		if seed-first >= 300 && met[what] == 0 {
-			t.Errorf("no history met %q: its faults have no effect", what)
+		if seed-first >= 300 && occurrences[what] == 0 {
+			t.Errorf("no history had %q: this fault has no effect", what)
 		}
 	}
 }
 
-// oneProcessor has goroutines that are ready in the same instant of virtual time run in
-// an order of their own, which is the same each time; but under the race detector, for
-// which Go's scheduler draws lots.
+// oneProcessor sets GOMAXPROCS to 1. Goroutines that become ready at the same virtual time then
+// run in the same order in every run of a test, except under the race detector, which makes the
+// order random.
 func oneProcessor(t *testing.T) {
 	before := runtime.GOMAXPROCS(1)
 	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
 }
 
-// TestSimulationReplays: a seed tells the same history each time, unless items share
-// data keys. One of those tried here may not. Under the race detector, which makes the
-// scheduler start goroutines in random order, many do not.
+// TestSimulationReplays: a seed has the same history in every run, unless items share data keys.
+// One of the seeds may differ. Under the race detector, many seeds differ, because the scheduler
+// starts goroutines in random order.
 func TestSimulationReplays(t *testing.T) {
 	if raceDetector {
 		t.Skip("the race detector starts goroutines in random order")
@@ -140,16 +145,16 @@ func TestSimulationReplays(t *testing.T) {
 			continue
 		}
 		n++
-		var told [2]string
-		for i := range told {
-			synctest.Test(t, func(t *testing.T) { told[i], _ = simulate(t, seed) })
+		var history [2]string
+		for i := range history {
+			synctest.Test(t, func(t *testing.T) { history[i], _ = simulate(t, seed) })
 		}
-		if told[0] != told[1] {
+		if history[0] != history[1] {
 			differ = append(differ,
-				fmt.Sprintf("seed %d, of %d and %d bytes", seed, len(told[0]), len(told[1])))
+				fmt.Sprintf("seed %d, of %d and %d bytes", seed, len(history[0]), len(history[1])))
 		}
 	}
 	if len(differ) > 1 {
-		t.Errorf("these tell two histories: %v", differ)
+		t.Errorf("these seeds have different histories: %v", differ)
 	}
 }

@@ -55,8 +55,13 @@ func TestValuesOfAnUnknownKey(t *testing.T) {
 				keys := cloud.resolve(t, request)
 				cloud.fake.SetNoBlobCode(code)
 				before := cloud.faults.Counts()["kms:DescribeKey"]
-				b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target,
-					settle: 20 * time.Second} // no slot may wait for it
+				b := &testPass{
+					cloud:  cloud,
+					keys:   keys,
+					format: format(t, nil, nil),
+					target: target,
+					settle: 20 * time.Second,
+				} // no slot must wait for this time
 				began := time.Now()
 				counts, err := b.run(t)
 				want := checkpoint.SlotCounts{Seen: moving + garbage, Rotated: moving,
@@ -94,7 +99,7 @@ type keySetup struct {
 	from, to string
 }
 
-// keyErrors returns what makes KMS refuse requests because of a key of the job.
+// keyErrors returns changes that make KMS refuse requests because of a key of the job.
 func keyErrors() map[string]func(*testing.T, keySetup) {
 	type setup = keySetup
 	refuse := func(code string) func(*testing.T, setup) {
@@ -146,7 +151,7 @@ func stopsForKey(t *testing.T, sources int, fail func(*testing.T, keySetup)) {
 	}
 	keys := cloud.resolve(t, request)
 	fail(t, s)
-	b := &bench{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target}
+	b := &testPass{cloud: cloud, keys: keys, format: format(t, nil, nil), target: target}
 	counts, err := b.run(t)
 	var stop *retry.StopError
 	if !errors.As(err, &stop) || stop.Kind != retry.StopAccess || counts.Slots.Failed > 0 {
@@ -168,9 +173,9 @@ func TestObjectsUnderKeysOfTheirOwn(t *testing.T) {
 				for i := range items {
 					target.put(fmt.Sprintf("%02d", i), cloud.encrypt(t, source, "x", nil))
 				}
-				lister := &refusing{memory: target, code: code, all: all}
-				b := &bench{cloud: cloud, format: format(t, nil, nil), target: target,
-					settle: 20 * time.Second, // no item may wait for it
+				lister := &refusing{memoryTarget: target, code: code, all: all}
+				b := &testPass{cloud: cloud, format: format(t, nil, nil), target: target,
+					settle: 20 * time.Second, // no item must wait for this time
 					keys: cloud.resolve(t, reencrypt.KeyRequest{Destination: to,
 						Sources: []string{source}})}
 				counts, err := b.runOn(t, rotate.Target{Name: "target", Lister: lister,
@@ -193,7 +198,7 @@ func TestObjectsUnderKeysOfTheirOwn(t *testing.T) {
 
 // refusing lists items without their content. It refuses to load one of them, or all of them.
 type refusing struct {
-	*memory
+	*memoryTarget
 	code string
 	all  bool
 }
@@ -201,7 +206,7 @@ type refusing struct {
 func (r *refusing) Page(
 	ctx context.Context, p scan.Partition, cursor scan.Cursor,
 ) (scan.Page, error) {
-	page, err := r.memory.Page(ctx, p, cursor)
+	page, err := r.memoryTarget.Page(ctx, p, cursor)
 	for i := range page.Items {
 		page.Items[i].Payload = nil
 	}
@@ -212,5 +217,5 @@ func (r *refusing) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	if r.all || ref == "00" {
 		return scan.Item{}, &smithy.GenericAPIError{Code: r.code}
 	}
-	return r.memory.Load(ctx, ref)
+	return r.memoryTarget.Load(ctx, ref)
 }

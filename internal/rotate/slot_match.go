@@ -14,14 +14,14 @@ func byBoth(m mark) (string, bool) { return m.blob + "\x00" + m.path, m.blob != 
 func byBlob(m mark) (string, bool) { return m.blob, m.blob != "" }
 func byPath(m mark) (string, bool) { return m.path, true }
 
-// match returns, for each mark of wanted, the index of the mark of there with an equal sign, or
-// -1. Signs are applied in order. Each mark of there is used at most once, because several slots
+// match returns, for each mark of wanted, the index of the mark of present with an equal sign, or
+// -1. Signs are applied in order. Each mark of present is used at most once, because several slots
 // can have the same blob. The time is linear in the number of marks.
-func match(wanted, there []mark, signs ...sign) []int {
-	found, taken := slices.Repeat([]int{-1}, len(wanted)), make([]bool, len(there))
+func match(wanted, present []mark, signs ...sign) []int {
+	found, taken := slices.Repeat([]int{-1}, len(wanted)), make([]bool, len(present))
 	for _, sign := range signs {
 		free := map[string][]int{}
-		for i, m := range there {
+		for i, m := range present {
 			if key, ok := sign(m); ok && !taken[i] {
 				free[key] = append(free[key], i)
 			}

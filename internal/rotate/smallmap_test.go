@@ -6,8 +6,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// TestHandful: it holds what a map holds.
-func TestHandful(t *testing.T) {
+// TestSmallMap: a smallMap behaves like a map.
+func TestSmallMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var f smallMap[int, int]
 		m := map[int]int{}

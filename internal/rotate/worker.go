@@ -117,7 +117,7 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 			break
 		}
 		tasks = append(tasks, t)
-		if cause = w.early.tried(target.Name, t); cause != nil {
+		if cause = w.early.countTried(target.Name, t); cause != nil {
 			break
 		}
 	}
@@ -381,16 +381,18 @@ func (w *worker) write(target *Target, tasks []*task) error {
 		if len(pending) < before {
 			began = time.Now()
 		}
-		if err := w.await(pending, slow, n, w.retry.MaxOutage-time.Since(began)); err != nil {
+		if err := w.waitToRetry(pending, slow, n, w.retry.MaxOutage-time.Since(began)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// await waits before the next attempt to write. During an outage it waits for the end of the
+// waitToRetry waits before the next attempt to write. During an outage it waits for the end of the
 // outage, but at most for limit. Otherwise the delay grows with n.
-func (w *worker) await(pending []*task, slow retry.ErrorKind, n int, limit time.Duration) error {
+func (w *worker) waitToRetry(
+	pending []*task, slow retry.ErrorKind, n int, limit time.Duration,
+) error {
 	held := w.held
 	if held == nil {
 		return w.pause(w.writeCtx, pending, slow, w.after+w.retry.PauseFor(n, slow))
@@ -405,8 +407,8 @@ func (w *worker) await(pending []*task, slow retry.ErrorKind, n int, limit time.
 func (w *worker) pause(
 	ctx context.Context, pending []*task, slow retry.ErrorKind, d time.Duration,
 ) error {
-	roomy := slices.ContainsFunc(pending, func(t *task) bool { return t.item.Release != nil })
-	if slow == retry.KindBusy && !roomy {
+	hasBudget := slices.ContainsFunc(pending, func(t *task) bool { return t.item.Release != nil })
+	if slow == retry.KindBusy && !hasBudget {
 		return w.permit.BackOff(ctx, d)
 	}
 	return w.permit.ReleaseWhile(func() error { return flowcontrol.Sleep(ctx, d) })

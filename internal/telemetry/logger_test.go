@@ -15,9 +15,10 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Anything but a terminal gets one JSON object per line, whole even when many
-// goroutines log at once into a writer that is not safe for that.
-func TestLinesAreJSONAwayFromATerminal(t *testing.T) {
+// TestLinesAreJSONWithoutTerminal: output that is not a terminal has one JSON object per line.
+// Lines are complete even if many goroutines log concurrently to a writer that is not safe for
+// concurrent use.
+func TestLinesAreJSONWithoutTerminal(t *testing.T) {
 	var out bytes.Buffer
 	logger := NewLogger(Config{Output: &out})
 	logger.Debug("below the level")
@@ -82,7 +83,7 @@ func TestIsTerminal(t *testing.T) {
 	}
 	defer func() { _ = terminal.Close() }()
 	if !IsTerminal(terminal) {
-		t.Error("a pseudo terminal is not taken for a terminal")
+		t.Error("a pseudo terminal is not recognised as a terminal")
 	}
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
@@ -95,7 +96,7 @@ func TestIsTerminal(t *testing.T) {
 	}
 	defer func() { _ = file.Close() }()
 	if IsTerminal(null) || IsTerminal(file) || IsTerminal(&bytes.Buffer{}) {
-		t.Error("the null device, a file or a buffer is taken for a terminal")
+		t.Error("the null device, a file or a buffer is recognised as a terminal")
 	}
 }
 

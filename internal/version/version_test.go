@@ -14,11 +14,11 @@ func TestChoose(t *testing.T) {
 		info   *debug.BuildInfo
 		want   string
 	}{
-		"the linker's version wins": {"v1.2.3-4-gabc", installed, "v1.2.3-4-gabc"},
-		"go install":                {"", installed, "v1.2.3"},
-		"a test":                    {"", unstamped, Development},
-		"without a main module":     {"", &debug.BuildInfo{}, Development},
-		"without build information": {"", nil, Development},
+		"the version of the linker has priority": {"v1.2.3-4-gabc", installed, "v1.2.3-4-gabc"},
+		"go install":                             {"", installed, "v1.2.3"},
+		"a test":                                 {"", unstamped, Development},
+		"without a main module":                  {"", &debug.BuildInfo{}, Development},
+		"without build information":              {"", nil, Development},
 	} {
 		if got := choose(test.linked, test.info); got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)

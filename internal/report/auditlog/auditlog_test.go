@@ -50,7 +50,7 @@ func write(t *testing.T, path string, first, count int) (lines int64, head strin
 	return lines, head
 }
 
-func TestGoesOnAfterReopening(t *testing.T) {
+func TestReopenedLogContinues(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	write(t, path, 0, 3)
 	lines, head := write(t, path, 6, 2)
@@ -75,7 +75,7 @@ func TestOneWriterAtATime(t *testing.T) {
 	write(t, path, 0, 1)
 }
 
-func TestTornLineIsTakenOff(t *testing.T) {
+func TestTornLineIsRemoved(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	write(t, path, 0, 2)
 	whole, err := os.ReadFile(path)
@@ -101,7 +101,7 @@ func TestTornLineIsTakenOff(t *testing.T) {
 	}
 }
 
-func TestCutEndAndReplacedLogAreFound(t *testing.T) {
+func TestTruncatedAndReplacedLogsAreDetected(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "audit.jsonl")
 	lines, head := write(t, path, 0, 3)
@@ -116,7 +116,7 @@ func TestCutEndAndReplacedLogAreFound(t *testing.T) {
 	}
 	if _, err := VerifyFile(cut, Mark{Lines: lines, Hash: head}); err == nil ||
 		!strings.Contains(err.Error(), "cut off") {
-		t.Errorf("VerifyFile of a cut log: %v", err)
+		t.Errorf("VerifyFile of a truncated log: %v", err)
 	}
 	other := filepath.Join(dir, "other.jsonl")
 	write(t, other, 100, 3)
@@ -127,8 +127,8 @@ func TestCutEndAndReplacedLogAreFound(t *testing.T) {
 	}
 }
 
-// Any byte flipped, line removed or lines swapped is found.
-func TestTamperingIsFound(t *testing.T) {
+// TestTamperingIsDetected: a flipped byte, a removed line and swapped lines are detected.
+func TestTamperingIsDetected(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	lines, head := write(t, path, 0, 4)
 	text, err := os.ReadFile(path)
@@ -164,7 +164,7 @@ func TestTamperingIsFound(t *testing.T) {
 			changed = bytes.Join(all, nil)
 		}
 		if check(changed) == nil {
-			r.Fatalf("not found:\n%s", changed)
+			r.Fatalf("not detected:\n%s", changed)
 		}
 	})
 }

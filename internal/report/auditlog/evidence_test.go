@@ -42,9 +42,9 @@ func history(t *testing.T, path string) (known, open, sharing rotate.Record, mar
 	return known, open, sharing, marks
 }
 
-// TestWhatIsFound: Find returns nothing before the log has received the marks
+// TestFindAfterMarks: Find returns nothing before the log has received the marks
 // of the checkpoint, and nothing at all from a log that lacks a mark.
-func TestWhatIsFound(t *testing.T) {
+func TestFindAfterMarks(t *testing.T) {
 	elsewhere := func(m Mark) Mark { m.Name, m.Here = "other.jsonl", false; return m }
 	wrong := func(m Mark) Mark { m.Hash = strings.Repeat("0", 64); return m }
 	later := func(m Mark) Mark { m.Lines++; return m }
@@ -55,17 +55,23 @@ func TestWhatIsFound(t *testing.T) {
 		kept   []bool // known, open, sharing; nil: nothing is found
 		broken int
 	}{
-		{"no checkpoint was asked", nil, nil, 0},
-		{"the checkpoint knows nothing", func([]Mark) []Mark { return nil },
+		{"no marks were passed", nil, nil, 0},
+		{"the checkpoint has no mark", func([]Mark) []Mark { return nil },
 			[]bool{false, false, false}, 0},
-		{"it knows the first line", func(m []Mark) []Mark { return m[:1] },
+		{"the mark of the first line", func(m []Mark) []Mark { return m[:1] },
 			[]bool{true, false, false}, 0},
-		{"it knows more", func(m []Mark) []Mark { return m[:2] }, []bool{true, true, true}, 0},
-		{"it knows another log", func(m []Mark) []Mark { return []Mark{elsewhere(m[2])} },
+		{"the mark of the second line", func(m []Mark) []Mark {
+			return m[:2]
+		}, []bool{true, true, true}, 0},
+		{"the mark of another log", func(m []Mark) []Mark { return []Mark{elsewhere(m[2])} },
 			[]bool{false, false, false}, 0},
-		{"it knows another line", func(m []Mark) []Mark { return []Mark{m[0], wrong(m[1])} }, nil,
+		{"the mark of another line", func(m []Mark) []Mark {
+			return []Mark{m[0], wrong(m[1])}
+		}, nil,
 			1},
-		{"it knows more lines", func(m []Mark) []Mark { return []Mark{m[0], later(m[2])} }, nil, 1},
+		{"the mark of a line after the end", func(m []Mark) []Mark {
+			return []Mark{m[0], later(m[2])}
+		}, nil, 1},
 		{"another machine has a log of this name",
 			func(m []Mark) []Mark { return []Mark{m[0], stranger(m[2])} },
 			[]bool{true, false, false}, 0},
@@ -124,16 +130,16 @@ func TestLostLogIsBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	if broken := reopen(t, path, false).Believe(marks[2:]); len(broken) != 1 {
-		t.Errorf("its own: %+v", broken)
+		t.Errorf("the own log: %+v", broken)
 	}
 	if broken := reopen(t, path+".3", false).Believe(marks[2:]); len(broken) != 1 {
-		t.Errorf("one beside it: %+v", broken)
+		t.Errorf("a log read by Beside: %+v", broken)
 	}
 }
 
-// TestOldLinesSayNothing: a line that is bound to no pass, as older versions wrote it, is
-// verified, and nothing is found in it.
-func TestOldLinesSayNothing(t *testing.T) {
+// TestUnboundLinesAreIgnored: a line without a binding, as older versions wrote it, is verified,
+// but Find ignores it.
+func TestUnboundLinesAreIgnored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	old := record(1)
 	old.Binding = ""
@@ -157,9 +163,9 @@ func TestOldLinesSayNothing(t *testing.T) {
 	}
 }
 
-// TestForeignFilesAreLeft: a file that is not an audit log of the job is never
+// TestForeignFilesAreNotChanged: a file that is not an audit log of the job is never
 // changed, under any name, and opening it never blocks.
-func TestForeignFilesAreLeft(t *testing.T) {
+func TestForeignFilesAreNotChanged(t *testing.T) {
 	other := filepath.Join(t.TempDir(), "other.jsonl")
 	write(t, other, 0, 1)
 	otherLog, err := os.ReadFile(other)
@@ -183,13 +189,13 @@ func TestForeignFilesAreLeft(t *testing.T) {
 		"text after an audit log":     string(otherLog) + "and a remark without an end",
 		"text that begins like a log": lineStart(1) + "log\"}\ntext\n",
 	} {
-		for _, way := range []string{"by its name", "by a symbolic link", "by a hard link"} {
-			t.Run(name+", "+way, func(t *testing.T) {
+		for _, kind := range []string{"by its name", "by a symbolic link", "by a hard link"} {
+			t.Run(name+", "+kind, func(t *testing.T) {
 				file := filepath.Join(t.TempDir(), "notes")
 				if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 					t.Fatal(err)
 				}
-				path, job := lead(t, file, way), "another job"
+				path, job := pathTo(t, file, kind), "another job"
 				if name == "text after an audit log" {
 					job = "job"
 				}
@@ -198,7 +204,7 @@ func TestForeignFilesAreLeft(t *testing.T) {
 					t.Error(log.Close())
 				}
 				if now, reading := os.ReadFile(file); reading != nil || string(now) != content {
-					t.Errorf("it was changed to %.100q (%v)", now, reading)
+					t.Errorf("the file was changed to %.100q (%v)", now, reading)
 				}
 				var chain *ChainError
 				if !IsForeign(err) && !errors.As(err, &chain) ||
@@ -210,13 +216,12 @@ func TestForeignFilesAreLeft(t *testing.T) {
 	}
 }
 
-// lead returns a path that names file in one of the ways: its own name, a symbolic link or a
-// hard link.
-func lead(t *testing.T, file, way string) string {
+// pathTo returns a path of file: its name, a symbolic link or a hard link.
+func pathTo(t *testing.T, file, kind string) string {
 	t.Helper()
 	path := file + ".jsonl"
 	err := error(nil)
-	switch way {
+	switch kind {
 	case "by a symbolic link":
 		err = os.Symlink(file, path)
 	case "by a hard link":
@@ -230,9 +235,9 @@ func lead(t *testing.T, file, way string) string {
 	return path
 }
 
-// TestNoFileAtAll: anything other than a file is refused at once by Open,
+// TestOnlyRegularFiles: anything other than a file is refused at once by Open,
 // Beside and VerifyFile.
-func TestNoFileAtAll(t *testing.T) {
+func TestOnlyRegularFiles(t *testing.T) {
 	dir := t.TempDir()
 	pipe := filepath.Join(dir, "pipe")
 	if err := unix.Mkfifo(pipe, 0o600); err != nil {
@@ -267,7 +272,7 @@ func TestNoFileAtAll(t *testing.T) {
 	}
 }
 
-// TestEmptyFileBecomesALog: nothing is lost of a file that holds nothing.
+// TestEmptyFileBecomesALog: Open makes a log of an empty file.
 func TestEmptyFileBecomesALog(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -279,9 +284,9 @@ func TestEmptyFileBecomesALog(t *testing.T) {
 	}
 }
 
-// TestDamageIsToldWithItsLine: the number is that of the line in the file, also where only
-// the end of a log is read, and the log stays as it is.
-func TestDamageIsToldWithItsLine(t *testing.T) {
+// TestDamageIsReportedWithItsLine: the error has the number of the line in the file, even if only
+// the end of the log is read. The log is not changed.
+func TestDamageIsReportedWithItsLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	log, err := Open(path, "job")
 	if err != nil {
@@ -312,11 +317,11 @@ func TestDamageIsToldWithItsLine(t *testing.T) {
 		"a byte": func(line []byte) []byte {
 			return bytes.Replace(line, []byte("rotated"), []byte("rotatex"), 1)
 		},
-		"taken out": func([]byte) []byte { return nil },
+		"a removed line": func([]byte) []byte { return nil },
 		"twice": func(line []byte) []byte {
 			return append(line[:len(line):len(line)], line...)
 		},
-		"a remark": func([]byte) []byte { return []byte("a remark\n") },
+		"an inserted line": func([]byte) []byte { return []byte("a remark\n") },
 	} {
 		at := lines - 500
 		want := at

@@ -16,8 +16,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// FuzzLine: a record that is bound is parsed as the same record, with the same
-// hash, on one line; one that JSON cannot hold is refused.
+// FuzzLine: bind writes a record on one line, and parse returns the same record and hash. bind
+// refuses a record that JSON cannot represent.
 func FuzzLine(f *testing.F) {
 	f.Fuzz(func(
 		t *testing.T, seq, nanoseconds int64, pass int, target, ref, path, key, digest string,
@@ -53,18 +53,18 @@ func FuzzLine(f *testing.F) {
 		plain, err := json.Marshal(want)
 		if shown := []byte(printable.Text(string(plain))); err != nil ||
 			!bytes.HasPrefix(body, shown[:len(shown)-1]) {
-			t.Fatalf("%q is bound, and json.Marshal makes %q (%v)", body, plain, err)
+			t.Fatalf("bind writes %q, but json.Marshal %q (%v)", body, plain, err)
 		}
 		got, again, err := parse(body)
 		if err != nil || got != want || again != hash {
-			t.Fatalf("%+v is bound as %q with hash %s, which parses as %+v, %s, %v", want, text,
+			t.Fatalf("bind writes %+v as %q with hash %s, but parse returns %+v, %s, %v", want,
+				text,
 				hash, got, again, err)
 		}
 	})
 }
 
-// newLog writes a log of three lines and returns its text, and the number of lines
-// and the hash that the checkpoint keeps.
+// newLog writes a log of three lines. It returns its text, the number of lines and the last hash.
 func newLog(t *testing.T, path, ref string) (text []byte, lines int64, head string) {
 	log, err := Open(path, "job")
 	if err != nil {
@@ -83,8 +83,7 @@ func newLog(t *testing.T, path, ref string) (text []byte, lines int64, head stri
 	return text, lines, head
 }
 
-// FuzzTampering: whatever is put in the place of some of the bytes of a log, it is
-// found.
+// FuzzTampering: any replacement of bytes in a log is detected.
 func FuzzTampering(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ref string, at, length uint, put []byte) {
 		path := filepath.Join(t.TempDir(), "audit.jsonl")
@@ -93,7 +92,7 @@ func FuzzTampering(f *testing.F) {
 			found != lines {
 			t.Fatalf("the log as written: %d lines, %v", found, err)
 		}
-		at %= uint(len(text)) // what is added behind the end is no change of what is there
+		at %= uint(len(text)) // an addition after the end does not change existing lines
 		end := at + length%(uint(len(text))-at+1)
 		changed := bytes.Join([][]byte{text[:at], put, text[end:]}, nil)
 		if bytes.HasPrefix(changed, text) {
@@ -108,8 +107,8 @@ func FuzzTampering(f *testing.F) {
 	})
 }
 
-// FuzzTorn: a log that ends at any byte, as a crash leaves it, goes on behind its
-// last whole line, and knows the changes of the lines that it has.
+// FuzzTorn: a log that a crash truncated at any byte continues after its last complete line, and
+// Find returns the changes of the complete lines.
 func FuzzTorn(f *testing.F) {
 	f.Fuzz(func(t *testing.T, ref string, cut uint) {
 		path := filepath.Join(t.TempDir(), "audit.jsonl")
@@ -120,7 +119,7 @@ func FuzzTorn(f *testing.F) {
 		}
 		whole := bytes.LastIndexByte(torn, '\n') + 1
 		log, err := Open(path, "job")
-		// So short a line may be of a file of another program.
+		// A line this short may belong to a file of another program.
 		if n := len(torn); n > 0 && n < len(lineStart(1)+`log","at":"`) {
 			if now, reading := os.ReadFile(path); !IsForeign(err) || reading != nil ||
 				!bytes.Equal(now, torn) {
@@ -154,8 +153,8 @@ func FuzzTorn(f *testing.F) {
 	})
 }
 
-// FuzzVerify: a text that passes is one that this log can go on from; all else is
-// refused at a line that it has.
+// FuzzVerify: Open can continue every text that Verify accepts. For other texts, the error names a
+// line of the text.
 func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		path := filepath.Join(t.TempDir(), "audit.jsonl")
@@ -173,7 +172,7 @@ func FuzzVerify(f *testing.F) {
 		}
 		log, err := Open(path, "job")
 		if err != nil {
-			t.Fatalf("%q passes, and cannot be opened: %v", text, err)
+			t.Fatalf("Verify accepts %q, but Open fails: %v", text, err)
 		}
 		defer func() { _ = log.Close() }()
 		if n, hash := log.Head(); lines != newlines || n != lines || hash != head {
