@@ -15,7 +15,7 @@ import (
 type signers struct {
 	mu      sync.Mutex
 	expired map[string]bool // by access key id
-	ahead   time.Duration   // of the server's clock relative to the real time
+	offset   time.Duration   // of the server's clock relative to the real time
 }
 
 // Expire makes all services refuse requests that are signed with the access key, from now on,
@@ -29,16 +29,16 @@ func (s *Server) Expire(accessKeyID string) {
 // SetClock sets the difference between the clock of the server and the real time, which may be
 // negative. The Date header of each answer has this time, and requests whose signature is too
 // old or too new by this time are refused.
-func (s *Server) SetClock(ahead time.Duration) {
+func (s *Server) SetClock(offset time.Duration) {
 	s.signers.mu.Lock()
 	defer s.signers.mu.Unlock()
-	s.signers.ahead = ahead
+	s.signers.offset = offset
 }
 
 func (s *signers) now() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return time.Now().Add(s.ahead)
+	return time.Now().Add(s.offset)
 }
 
 // signed performs the checks in front of a service that the service itself does not do: the
@@ -115,10 +115,10 @@ func (s *signed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	expired := s.signers.expired[id]
 	s.signers.mu.Unlock()
 	signedAt, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
-	switch apart := now.Sub(signedAt).Abs(); {
-	case err == nil && apart > s.window:
+	switch difference := now.Sub(signedAt).Abs(); {
+	case err == nil && difference > s.window:
 		answer := s.skewed
-		answer.Message = fmt.Sprintf("%s (%s apart)", answer.Message, apart.Round(time.Second))
+		answer.Message = fmt.Sprintf("%s (%s apart)", answer.Message, difference.Round(time.Second))
 		s.Refuse(w, r, answer)
 	case expired:
 		s.Refuse(w, r, s.expired)

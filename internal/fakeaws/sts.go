@@ -184,12 +184,12 @@ type stsErrorResponse struct {
 }
 
 func stsError(w http.ResponseWriter, status int, code, message string) {
-	blame := "Sender"
+	errorType := "Sender"
 	if status >= http.StatusInternalServerError {
-		blame = "Receiver"
+		errorType = "Receiver"
 	}
 	writeXML(w, status, stsErrorResponse{
-		Type: blame, Code: code, Message: message, RequestID: w.Header().Get("X-Amzn-Requestid"),
+		Type: errorType, Code: code, Message: message, RequestID: w.Header().Get("X-Amzn-Requestid"),
 	})
 }
 

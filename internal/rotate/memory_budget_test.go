@@ -156,7 +156,7 @@ func TestBodiesStayWithinMemoryBudget(t *testing.T) {
 		}
 		if s.most > most || s.most < most/2 || s.held != 0 || s.releasedEarly > 0 {
 			t.Errorf(
-				"read-only %v: at most %d bytes at once, want %d; %d are still held; %d were given "+
+				"read-only %v: at most %d bytes at once, want %d; %d are still held; %d were "+
 					"released too early", readOnly, s.most, most, s.held, s.releasedEarly,
 			)
 		}

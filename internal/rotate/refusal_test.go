@@ -36,7 +36,7 @@ func ledgerOf(t *testing.T, b *testPass) checkpoint.LedgerEntry {
 // the destination key, and its expected ledger entry.
 type refusedSlot struct {
 	name                 string
-	under                string // old, other source, new, third, or "" for bytes that are not a blob
+	under                string // "old", "second", "new", "third"; "" for bytes that are not a blob
 	outcome, reason, key string // key as under, "" for none
 }
 

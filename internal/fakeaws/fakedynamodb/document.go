@@ -114,13 +114,13 @@ func project(i item, paths []path) item {
 	out := value{kind: "M"}
 	for _, p := range paths {
 		if v, ok := p.get(i); ok {
-			out = graft(out, p, v)
+			out = replaceAt(out, p, v)
 		}
 	}
 	return orEmpty(out.m)
 }
 
-func graft(into value, p path, v value) value {
+func replaceAt(into value, p path, v value) value {
 	if len(p) == 0 {
 		return v
 	}
@@ -130,7 +130,7 @@ func graft(into value, p path, v value) value {
 		kind = "M"
 	}
 	if s.name == "" {
-		into.l = append(slices.Clone(into.l), graft(value{kind: kind}, p[1:], v))
+		into.l = append(slices.Clone(into.l), replaceAt(value{kind: kind}, p[1:], v))
 		return into
 	}
 	child, ok := into.m[s.name]
@@ -138,6 +138,6 @@ func graft(into value, p path, v value) value {
 		child = value{kind: kind}
 	}
 	into.m = maps.Clone(orEmpty(into.m))
-	into.m[s.name] = graft(child, p[1:], v)
+	into.m[s.name] = replaceAt(child, p[1:], v)
 	return into
 }

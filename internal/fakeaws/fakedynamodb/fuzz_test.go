@@ -23,7 +23,7 @@ func FuzzExpressions(f *testing.F) {
 		"s": {kind: "SS", texts: []string{"x", "y"}},
 	}
 	before := printed(f, one)
-	condition := func(text string) (holds, compiles bool, err error) {
+	condition := func(text string) (result, compiles bool, err error) {
 		e := expressions{
 			ConditionExpression:       text,
 			ExpressionAttributeNames:  map[string]string{"#n": "a"},
@@ -36,19 +36,19 @@ func FuzzExpressions(f *testing.F) {
 		if err != nil || c.condition == nil {
 			return false, false, nil
 		}
-		holds, err = c.condition(one)
-		return holds, true, err
+		result, err = c.condition(one)
+		return result, true, err
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if holds, ok, err := condition(text); ok {
+		if result, ok, err := condition(text); ok {
 			not, okNot, errNot := condition("NOT (" + text + ")")
 			both, okBoth, errBoth := condition("(" + text + ") AND (" + text + ")")
 			shallow := strings.Count(text,
 				"(")+strings.Count(strings.ToUpper(text), "NOT") < maxDepth/4
 			if shallow &&
 				(!okNot || !okBoth || (err == nil) != (errNot == nil) || err == nil &&
-					(not == holds || errBoth != nil || both != holds)) {
-				t.Errorf("%q: %v (%v); negation: %v (%v); evaluated twice: %v (%v)", text, holds,
+					(not == result || errBoth != nil || both != result)) {
+				t.Errorf("%q: %v (%v); negation: %v (%v); evaluated twice: %v (%v)", text, result,
 					err, not, errNot, both, errBoth)
 			}
 		}

@@ -227,7 +227,7 @@ func (w *write) plan(
 	case "UpdateItem":
 		key, err = w.Key, t.exactKey(w.Key)
 		if err == nil && c.update != nil {
-			err = c.update.spares(t)
+			err = c.update.keepsKeys(t)
 		}
 		change = func(old item) (item, []path, error) {
 			now := maps.Clone(old)
@@ -258,7 +258,7 @@ func (s *Service) write(r request, action string) (any, error) {
 	}
 	key, c, change, err := w.plan(t, action)
 	if err == nil && action == "UpdateItem" {
-		err = s.cool(t, key)
+		err = s.throttleHot(t, key)
 	}
 	if err != nil {
 		return nil, err

@@ -197,7 +197,7 @@ func (s *Service) execute(r request, st statement) (item, float64, error) {
 		return nil, 0, err
 	}
 	if x.update != nil {
-		if err := errors.Join(x.update.spares(t), s.cool(t, key)); err != nil {
+		if err := errors.Join(x.update.keepsKeys(t), s.throttleHot(t, key)); err != nil {
 			return nil, 0, err
 		}
 	}

@@ -39,7 +39,7 @@ type Service struct {
 	mu     sync.RWMutex
 	tables map[string]*table
 	policy func(Call) bool
-	hot    func(table, key string) bool
+	isHot    func(table, key string) bool
 }
 
 // New creates a Service without tables.
@@ -59,7 +59,7 @@ func (s *Service) SetPolicy(allow func(Call) bool) {
 func (s *Service) SetHot(hot func(table, key string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.hot = hot
+	s.isHot = hot
 }
 
 // throttlingReason is an element of ThrottlingReasons (API_ThrottlingReason).
@@ -68,10 +68,10 @@ type throttlingReason struct {
 	Resource string `json:"resource"`
 }
 
-// cool returns a throttling error for an update of a hot item.
-func (s *Service) cool(t *table, key item) error {
+// throttleHot returns a throttling error for an update of a hot item.
+func (s *Service) throttleHot(t *table, key item) error {
 	s.mu.RLock()
-	hot := s.hot
+	hot := s.isHot
 	s.mu.RUnlock()
 	if hot == nil {
 		return nil
@@ -276,11 +276,11 @@ func consumed(ask, table string, units float64) *capacity {
 // writeUnits and readUnits return the capacity units that items consume (Capacity unit
 // consumption).
 func writeUnits(items ...item) float64 {
-	most := 1
+	maxMembers := 1
 	for _, i := range items {
-		most = max(most, (i.size()+1023)/1024)
+		maxMembers = max(maxMembers, (i.size()+1023)/1024)
 	}
-	return float64(most)
+	return float64(maxMembers)
 }
 
 func readUnits(size int, consistent bool) float64 {

@@ -207,8 +207,8 @@ func (u *update) disjoint() error {
 	return nil
 }
 
-// spares refuses an update of a key attribute.
-func (u *update) spares(t *table) error {
+// keepsKeys refuses an update of a key attribute.
+func (u *update) keepsKeys(t *table) error {
 	for _, p := range u.touched() {
 		if _, ok := t.types[p[0].name]; ok {
 			return invalid(
@@ -222,9 +222,9 @@ func (u *update) spares(t *table) error {
 
 // apply computes all values from was, the item before the update, and returns now with the
 // changes.
-func (u *update) apply(was, now item) (item, error) {
+func (u *update) apply(before, now item) (item, error) {
 	for _, a := range u.sets {
-		v, ok, err := a.from(was)
+		v, ok, err := a.from(before)
 		if err == nil && !ok {
 			err = invalid(
 				"The provided expression refers to an attribute that does not exist in the item",
@@ -238,8 +238,8 @@ func (u *update) apply(was, now item) (item, error) {
 		}
 	}
 	for _, a := range u.adds {
-		v, _, err := a.from(was)
-		old, ok := a.path.get(was)
+		v, _, err := a.from(before)
+		old, ok := a.path.get(before)
 		if err == nil && ok {
 			v, err = add(old, v)
 		}
@@ -251,8 +251,8 @@ func (u *update) apply(was, now item) (item, error) {
 		}
 	}
 	for _, a := range u.deletes {
-		v, _, err := a.from(was)
-		old, ok := a.path.get(was)
+		v, _, err := a.from(before)
+		old, ok := a.path.get(before)
 		if err != nil || !ok {
 			continue
 		}

@@ -84,7 +84,7 @@ func (s *Service) source(r request, d side, blob []byte) (*key, error) {
 	if d.algorithm != symmetricDefault {
 		return nil, fail("ValidationException", "the key id is required with %s", d.algorithm)
 	}
-	m, ok := s.maker(blob)
+	m, ok := s.materialOf(blob)
 	if !ok {
 		return nil, errCiphertext()
 	}
@@ -99,16 +99,16 @@ func (s *Service) source(r request, d side, blob []byte) (*key, error) {
 	return m.key, err
 }
 
-// maker returns the material that made a blob, or nil if it was deleted. It returns false if
+// materialOf returns the material that made a blob, or nil if it was deleted. It returns false if
 // the blob does not have the layout.
-func (s *Service) maker(blob []byte) (*material, bool) {
+func (s *Service) materialOf(blob []byte) (*material, bool) {
 	t, ok := readToken(blob)
 	if !ok {
 		return nil, false
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if m := s.lies[string(blob[:headerLen])]; m != nil {
+	if m := s.falseHeaders[string(blob[:headerLen])]; m != nil {
 		return m, true
 	}
 	return s.tokens[t], true
@@ -139,7 +139,7 @@ func (s *Service) unseal(k *key, d side, blob []byte) ([]byte, *material, error)
 		}
 		return plaintext, nil, nil
 	}
-	m, ok := s.maker(blob)
+	m, ok := s.materialOf(blob)
 	if !ok {
 		return nil, nil, errCiphertext()
 	}
@@ -170,11 +170,11 @@ func (s *Service) seal(k *key, d side, op origin, plaintext []byte) ([]byte, *ma
 		return blob, nil, err
 	}
 	_, m := s.snapshot(k)
-	named, lies := s.header(m)
+	named, hasFalseHeader := s.header(m)
 	blob, err := m.seal(op, named, plaintext, d.context)
-	if err == nil && lies {
+	if err == nil && hasFalseHeader {
 		s.mu.Lock()
-		s.lies[string(blob[:headerLen])] = m
+		s.falseHeaders[string(blob[:headerLen])] = m
 		s.mu.Unlock()
 	}
 	return blob, m, err

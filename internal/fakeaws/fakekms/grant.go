@@ -77,7 +77,7 @@ func (s *Service) granted(c Call) (bool, error) {
 	}
 	return s.grantOf(func(g *grant) bool {
 		return g.key.arn == c.KeyARN && (g.visible || slices.Contains(c.GrantTokens, g.token)) &&
-			stands(c.Principal, g.grantee) &&
+			isGrantee(c.Principal, g.grantee) &&
 			slices.Contains(g.operations, strings.TrimPrefix(c.Action, "kms:")) &&
 			g.constraints.allow(c)
 	}) != nil, nil
@@ -85,16 +85,16 @@ func (s *Service) granted(c Call) (bool, error) {
 
 // grantOf returns the first grant for which is returns true, or nil. It must be called with
 // s.mu held.
-func (s *Service) grantOf(is func(*grant) bool) *grant {
-	if i := slices.IndexFunc(s.grants, is); i >= 0 {
+func (s *Service) grantOf(matches func(*grant) bool) *grant {
+	if i := slices.IndexFunc(s.grants, matches); i >= 0 {
 		return s.grants[i]
 	}
 	return nil
 }
 
-// stands reports whether a caller is the grantee: the principal itself, or a session of its
+// isGrantee reports whether a caller is the grantee: the principal itself, or a session of its
 // role.
-func stands(caller, grantee string) bool {
+func isGrantee(caller, grantee string) bool {
 	if caller == grantee {
 		return true
 	}
@@ -247,7 +247,7 @@ type retireGrantInput struct {
 // grant allows it.
 func (s *Service) retireGrant(r request, in retireGrantInput) (any, error) {
 	may := func(g *grant) bool {
-		return stands(r.principal, g.retiring) || stands(r.principal, g.grantee) &&
+		return isGrantee(r.principal, g.retiring) || isGrantee(r.principal, g.grantee) &&
 			slices.Contains(g.operations, "RetireGrant")
 	}
 	return nil, s.endGrant(func(g *grant) bool {
@@ -257,10 +257,10 @@ func (s *Service) retireGrant(r request, in retireGrantInput) (any, error) {
 	})
 }
 
-func (s *Service) endGrant(is func(*grant) bool) error {
+func (s *Service) endGrant(matches func(*grant) bool) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.IndexFunc(s.grants, is)
+	i := slices.IndexFunc(s.grants, matches)
 	if i < 0 {
 		return fail("NotFoundException", "there is no such grant")
 	}

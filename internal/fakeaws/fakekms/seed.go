@@ -70,7 +70,7 @@ func (s *Service) Delete(keyARN string) error {
 	maps.DeleteFunc(s.aliases, func(_ string, a *alias) bool { return a.target == k })
 	maps.DeleteFunc(s.tokens, func(_ token, m *material) bool { return m.key == k })
 	s.grants = slices.DeleteFunc(s.grants, func(g *grant) bool { return g.key == k })
-	maps.DeleteFunc(s.lies, func(_ string, m *material) bool { return m.key == k })
+	maps.DeleteFunc(s.falseHeaders, func(_ string, m *material) bool { return m.key == k })
 	return nil
 }
 
@@ -127,7 +127,7 @@ func (s *Service) Decrypt(
 			return nil, "", err
 		}
 	} else {
-		m, ok := s.maker(blob)
+		m, ok := s.materialOf(blob)
 		if !ok {
 			return nil, "", errCiphertext()
 		}

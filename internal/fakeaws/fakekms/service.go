@@ -49,11 +49,11 @@ type Service struct {
 	// tokens has the material that made a blob, by the token in its header.
 	tokens map[token]*material
 	policy func(Call) bool
-	// posing is the function of SetHeaders. If it is nil, each blob carries the token of
-	// its own key.
-	posing func(keyARN string) string
-	// lies has the material that made a blob with a false token, by the header of the blob.
-	lies   map[string]*material
+	// headerKey is the function of SetHeaders. If it is nil, each blob has the token of its own
+	// key.
+	headerKey func(keyARN string) string
+	// falseHeaders has the material that made a blob with a false token, by the header of the blob.
+	falseHeaders   map[string]*material
 	grants []*grant // in order of creation
 	// If holdGrants is true, new grants have no effect without their token.
 	holdGrants bool
@@ -75,7 +75,7 @@ func New(c Config) *Service {
 		keys:    map[string]*key{},
 		aliases: map[string]*alias{},
 		tokens:  map[token]*material{},
-		lies:    map[string]*material{},
+		falseHeaders:    map[string]*material{},
 	}
 	s.operations = map[string]operation{
 		"CreateKey":                       decode(s.createKey),

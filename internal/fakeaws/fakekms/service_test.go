@@ -313,8 +313,8 @@ func TestPolicy(t *testing.T) {
 		t.Errorf("denied DescribeKey: %q, want AccessDeniedException", got)
 	}
 	deny = ""
-	theirs := strings.Replace(to, "111122223333", "444455556666", 1)
-	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &theirs})
+	foreign := strings.Replace(to, "111122223333", "444455556666", 1)
+	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &foreign})
 	if got := code(t, err); got != "AccessDeniedException" {
 		t.Errorf("DescribeKey in another account: %q, want AccessDeniedException", got)
 	}

@@ -53,26 +53,26 @@ func (s *Service) authorize(r request, c Call) error {
 }
 
 // SetHeaders makes the service write false key tokens into headers, which KMS never does. New
-// blobs under a symmetric key carry the token of the current material of the key whose ARN as
+// blobs under a symmetric key carry the token of the current material of the key whose ARN headerKey
 // returns; "" means the key itself. Nil ends this. The service still decrypts each blob with
-// the key that made it. as must not call the Service.
-func (s *Service) SetHeaders(as func(keyARN string) string) {
+// the key that made it. headerKey must not call the Service.
+func (s *Service) SetHeaders(headerKey func(keyARN string) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.posing = as
+	s.headerKey = headerKey
 }
 
-// header returns the token for a new blob of the material. lies reports whether it is the
+// header returns the token for a new blob of the material. falseHeader reports whether it is the
 // token of another key.
-func (s *Service) header(m *material) (named token, lies bool) {
+func (s *Service) header(m *material) (named token, falseHeader bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	if s.posing == nil {
+	if s.headerKey == nil {
 		return m.token, false
 	}
-	as := s.posing(m.key.arn)
+	headerKey := s.headerKey(m.key.arn)
 	for _, k := range s.keys {
-		if k.arn == as && len(k.materials) > 0 {
+		if k.arn == headerKey && len(k.materials) > 0 {
 			return k.current().token, k != m.key
 		}
 	}
@@ -96,7 +96,7 @@ func (s *Service) checkBlob(d side, blob []byte) error {
 	if code == "" || d.algorithm != symmetricDefault || len(blob) == 0 {
 		return nil
 	}
-	if m, ok := s.maker(blob); ok && m != nil {
+	if m, ok := s.materialOf(blob); ok && m != nil {
 		return nil
 	}
 	return fail(code, "the server does not know the key of the ciphertext")

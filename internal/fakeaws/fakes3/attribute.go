@@ -89,8 +89,8 @@ func readGrants(h http.Header) (grants []grant) {
 		"X-Amz-Grant-Read-Acp":     "READ_ACP",
 		"X-Amz-Grant-Write-Acp":    "WRITE_ACP",
 	} {
-		for _, who := range strings.Split(h.Get(header), ",") {
-			kind, value, found := strings.Cut(strings.TrimSpace(who), "=")
+		for _, grantee := range strings.Split(h.Get(header), ",") {
+			kind, value, found := strings.Cut(strings.TrimSpace(grantee), "=")
 			g := grant{permission: permission}
 			switch {
 			case !found:

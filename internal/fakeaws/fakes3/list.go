@@ -14,7 +14,7 @@ import (
 // listing has the parameters of both list operations.
 type listing struct {
 	prefix, delimiter string
-	most              int
+	maxKeys              int
 	encode            bool
 }
 
@@ -22,11 +22,11 @@ func newListing(r request) listing {
 	l := listing{
 		prefix:    r.query.Get("prefix"),
 		delimiter: r.query.Get("delimiter"),
-		most:      1000,
+		maxKeys:      1000,
 		encode:    r.query.Get("encoding-type") == "url",
 	}
 	if n, err := strconv.Atoi(r.query.Get("max-keys")); err == nil {
-		l.most = min(n, 1000)
+		l.maxKeys = min(n, 1000)
 	}
 	return l
 }
@@ -103,7 +103,7 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 		Delimiter:    l.text(l.delimiter),
 		EncodingType: l.encoding(),
 		StartAfter:   l.text(r.query.Get("start-after")),
-		MaxKeys:      l.most,
+		MaxKeys:      l.maxKeys,
 	}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -119,7 +119,7 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 				strings.HasPrefix(after, common)) {
 			continue // its common prefix is already listed
 		}
-		if out.KeyCount == l.most {
+		if out.KeyCount == l.maxKeys {
 			out.IsTruncated = true
 			out.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(last))
 			break
@@ -164,7 +164,7 @@ func listVersions(w http.ResponseWriter, r request, b *bucket) error {
 		NextVersionIdMarker string       `xml:",omitempty"`
 		Version             []versionXML `xml:"Version"`
 		DeleteMarker        []versionXML `xml:"DeleteMarker"`
-	}{Name: b.name, Prefix: l.text(l.prefix), EncodingType: l.encoding(), MaxKeys: l.most}
+	}{Name: b.name, Prefix: l.text(l.prefix), EncodingType: l.encoding(), MaxKeys: l.maxKeys}
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	n := 0
@@ -181,7 +181,7 @@ func listVersions(w http.ResponseWriter, r request, b *bucket) error {
 				skip = v.id != versionMarker
 				continue
 			}
-			if n == l.most {
+			if n == l.maxKeys {
 				out.IsTruncated = true
 				return ok(w, out)
 			}

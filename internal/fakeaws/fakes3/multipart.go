@@ -216,7 +216,7 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 	if err != nil {
 		return err
 	}
-	if err := v.promised(promised); err != nil {
+	if err := v.checkStated(promised); err != nil {
 		return err
 	}
 	if err := writeConditions(r.Header, b.newest(r.key)); err != nil {
@@ -231,9 +231,9 @@ func completeUpload(w http.ResponseWriter, r request, b *bucket) error {
 	}{Bucket: b.name, Key: r.key, ETag: v.etag})
 }
 
-// promised checks the size and checksum of the object that the request states
+// checkStated checks the size and checksum of the object that the request states
 // (API_CompleteMultipartUpload).
-func (v *version) promised(h http.Header) error {
+func (v *version) checkStated(h http.Header) error {
 	if size := h.Get("X-Amz-Mp-Object-Size"); size != "" &&
 		size != strconv.FormatInt(v.body.size(), 10) {
 		return errorf(http.StatusBadRequest, "InvalidRequest",

@@ -34,8 +34,8 @@ type version struct {
 	hold     string
 }
 
-// kept returns the names of the headers of a PUT that GET returns.
-func kept() []string {
+// storedHeaders returns the names of the headers of a PUT that GET returns.
+func storedHeaders() []string {
 	return []string{
 		"Content-Type",
 		"Content-Encoding",
@@ -68,7 +68,7 @@ func newVersion(r request) (*version, error) {
 		modified: time.Now().Truncate(time.Second),
 		tags:     url.Values{},
 	}
-	for _, name := range kept() {
+	for _, name := range storedHeaders() {
 		if value := r.Header.Get(name); value != "" {
 			v.headers.Set(name, value)
 		}

@@ -7,9 +7,9 @@ import (
 	"rotator/internal/fakeaws/fakesm2"
 )
 
-// TestOutside: the fake KMS decrypts a ciphertext that was made outside of KMS with the
+// TestCiphertextsFromOutside: the fake KMS decrypts a ciphertext that was made outside of KMS with the
 // public key. SM2 keys exist in the China Regions only.
-func TestOutside(t *testing.T) {
+func TestCiphertextsFromOutside(t *testing.T) {
 	kms := fakekms.New(fakekms.Config{Region: "cn-north-1", Account: "111122223333",
 		SM2: fakesm2.New})
 	key, err := kms.CreateKey(fakekms.SM2)
@@ -27,9 +27,9 @@ func TestOutside(t *testing.T) {
 	if text, under, err := kms.Decrypt(key, blob, nil); string(text) != "text" || under != key {
 		t.Errorf("%q under %s, %v", text, under, err)
 	}
-	elsewhere := fakekms.New(fakekms.Config{Region: "eu-west-1", Account: "111122223333",
+	encryptedOutside := fakekms.New(fakekms.Config{Region: "eu-west-1", Account: "111122223333",
 		SM2: fakesm2.New})
-	if arn, err := elsewhere.CreateKey(fakekms.SM2); err == nil {
+	if arn, err := encryptedOutside.CreateKey(fakekms.SM2); err == nil {
 		t.Errorf("eu-west-1 has the SM2 key %s", arn)
 	}
 }

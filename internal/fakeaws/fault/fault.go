@@ -178,14 +178,14 @@ func (i *Injector) Handler(s Service) http.Handler {
 		operation := s.Operation(r)
 		f, watch := i.draw(operation, r)
 		seen := Exchange{Operation: operation, Request: r}
-		show := func() {
+		report := func() {
 			if watch != nil {
 				watch(seen)
 			}
 		}
 		if f.Kind == HalfRequest {
 			_, _ = io.CopyN(io.Discard, r.Body, max(1, r.ContentLength/2))
-			show()
+			report()
 			reset(w)
 			return
 		}
@@ -205,14 +205,14 @@ func (i *Injector) Handler(s Service) http.Handler {
 				return
 			}
 		}
-		if f.kept(s, w, r, show) {
+		if f.refused(s, w, r, report) {
 			return
 		}
 		if watch == nil && f.Kind == None && f.Change == nil {
 			s.ServeHTTP(w, r)
 			return
 		}
-		f.serve(s, w, r, &seen, show)
+		f.serve(s, w, r, &seen, report)
 	})
 }
 
@@ -234,12 +234,12 @@ func Watched(
 	})
 }
 
-// kept handles the faults that keep a request from the service. It reports whether the fault
+// refused handles the faults that keep a request from the service. It reports whether the fault
 // is one of them.
-func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show func()) bool {
+func (f *Fault) refused(s Service, w http.ResponseWriter, r *http.Request, report func()) bool {
 	switch f.Kind {
 	case Throttle, InternalError, Refusal, Reset:
-		show()
+		report()
 	}
 	if f.RetryAfter > 0 {
 		ms := strconv.FormatInt(f.RetryAfter.Milliseconds(), 10)
@@ -267,15 +267,15 @@ func (f *Fault) kept(s Service, w http.ResponseWriter, r *http.Request, show fun
 // serve lets the service answer, calls show, and sends the part of the answer that the fault
 // leaves.
 func (f *Fault) serve(
-	s http.Handler, w http.ResponseWriter, r *http.Request, seen *Exchange, show func(),
+	s http.Handler, w http.ResponseWriter, r *http.Request, seen *Exchange, report func(),
 ) {
-	k := &keeper{header: w.Header().Clone()}
+	k := &responseBuffer{header: w.Header().Clone()}
 	s.ServeHTTP(k, r)
 	seen.Served = true
 	seen.Status = cmp.Or(k.status, http.StatusOK)
 	seen.Header = k.header
 	seen.Answer = k.body.Bytes()
-	show()
+	report()
 	if f.Change != nil {
 		k.body = *bytes.NewBuffer(f.Change(r, k.header, k.body.Bytes()))
 	}
@@ -317,19 +317,19 @@ func reset(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// keeper is a ResponseWriter that keeps the answer in memory.
-type keeper struct {
+// responseBuffer is a ResponseWriter that keeps the answer in memory.
+type responseBuffer struct {
 	header http.Header
 	status int
 	body   bytes.Buffer
 }
 
-func (k *keeper) Header() http.Header         { return k.header }
-func (k *keeper) Write(p []byte) (int, error) { return k.body.Write(p) }
-func (k *keeper) WriteHeader(status int)      { k.status = status }
+func (k *responseBuffer) Header() http.Header         { return k.header }
+func (k *responseBuffer) Write(p []byte) (int, error) { return k.body.Write(p) }
+func (k *responseBuffer) WriteHeader(status int)      { k.status = status }
 
 // send sends the first n bytes of the body, with the Content-Length of the whole body.
-func (k *keeper) send(w http.ResponseWriter, r *http.Request, n int) {
+func (k *responseBuffer) send(w http.ResponseWriter, r *http.Request, n int) {
 	maps.Copy(w.Header(), k.header)
 	if status := cmp.Or(k.status, http.StatusOK); r.Method != http.MethodHead &&
 		status != http.StatusNoContent && status != http.StatusNotModified {
