@@ -189,7 +189,10 @@ func stsError(w http.ResponseWriter, status int, code, message string) {
 		errorType = "Receiver"
 	}
 	writeXML(w, status, stsErrorResponse{
-		Type: errorType, Code: code, Message: message, RequestID: w.Header().Get("X-Amzn-Requestid"),
+		Type:      errorType,
+		Code:      code,
+		Message:   message,
+		RequestID: w.Header().Get("X-Amzn-Requestid"),
 	})
 }
 

@@ -64,7 +64,7 @@ func newRunGroup(t *testing.T, rate float64, partitions, items int) *runGroup {
 	}
 }
 
-const crewPage = 250
+const pageItems = 250
 
 // groupRun implements the services for one run of a group.
 type groupRun struct {
@@ -96,7 +96,7 @@ func (c groupRun) Page(
 			return page, err
 		}
 	}
-	end := min(first+crewPage, c.items)
+	end := min(first+pageItems, c.items)
 	for i := first; i < end; i++ {
 		name := fmt.Sprintf("%s/%d", p.Name, i)
 		blob := cipher{Key: oldKey, Plaintext: name, Context: contextOf(name)}.blob()

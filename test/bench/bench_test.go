@@ -152,7 +152,7 @@ func TestRatios(t *testing.T) {
 		t.Errorf("ratio %v", ratio)
 	}
 	if _, ok := s.ratio("D", "C"); ok {
-		t.Error("a ratio without runs")
+		t.Error("there is a ratio without runs")
 	}
 	for _, c := range []struct {
 		values []int
@@ -221,13 +221,13 @@ func TestWithinTolerance(t *testing.T) {
 		fails  bool
 		calls  int
 	}{
-		"as committed":          {[]float64{1}, true, false, 1},
-		"just within":           {[]float64{1.149}, true, false, 1},
-		"noise":                 {[]float64{1.3, 1.1}, true, false, 2},
-		"worse":                 {[]float64{1.3, 1.2, 1.16}, true, true, 3},
-		"worse, and no time":    {[]float64{1.3, 1.2}, false, true, 2},
-		"within, though late":   {[]float64{1.3, 1.14}, false, false, 2},
-		"better than committed": {[]float64{0.2}, true, false, 1},
+		"as committed":                        {[]float64{1}, true, false, 1},
+		"just within the tolerance":           {[]float64{1.149}, true, false, 1},
+		"noise":                               {[]float64{1.3, 1.1}, true, false, 2},
+		"worse":                               {[]float64{1.3, 1.2, 1.16}, true, true, 3},
+		"worse, without time for more rounds": {[]float64{1.3, 1.2}, false, true, 2},
+		"within the tolerance at last":        {[]float64{1.3, 1.14}, false, false, 2},
+		"better than committed":               {[]float64{0.2}, true, false, 1},
 	} {
 		calls := 0
 		ratio := func() float64 {
@@ -271,7 +271,7 @@ func TestDifferences(t *testing.T) {
 		other []byte
 		want  []string
 	}{
-		"but for how":  {report(1, 900, "kms", ""), nil},
+		"except how":   {report(1, 900, "kms", ""), nil},
 		"another pass": {report(2, 900, "kms", ""), []string{"pass"}},
 		"a note":       {report(1, 900, "kms", `,"notes":["x"]`), []string{"notes"}},
 		"a count in target": {bytes.Replace(report(1, 900, "kms", ""),

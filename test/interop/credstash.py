@@ -1,11 +1,12 @@
-"""Credentials as credstash stores them, with boto3.
+"""Write and read credentials with boto3 in the layout of credstash.
 
 The layout is that of seal_aes_ctr_legacy and putSecret in credstash.py of
-fugue/credstash: a data key of 64 bytes, the first half for AES-256-CTR with a
-counter that begins at 1, the second for the HMAC of the ciphertext, in
-hexadecimal, which boto3 stores as binary.
+fugue/credstash. The data key has 64 bytes. The first half is for AES-256-CTR
+with a counter that starts at 1. The second half is for the HMAC of the
+ciphertext, which is stored in hexadecimal, as a binary.
 
-It reads one request as JSON from stdin and writes the answer to stdout.
+The program reads one request as JSON from stdin and writes its response to
+stdout.
 """
 
 import base64
@@ -41,17 +42,17 @@ def seal(name, version, secret, context):
         "contents": base64.b64encode(contents).decode(),
         "hmac": hmac.new(mac, contents, hashlib.sha256).hexdigest().encode(),
         "digest": "SHA256",
-        "comment": "made by boto3",
+        "comment": "written by boto3",
     }
 
 
-def opened(row, context):
+def decrypt(row, context):
     out = kms.decrypt(CiphertextBlob=base64.b64decode(row["key"]), EncryptionContext=context or {})
     key, mac = out["Plaintext"][:32], out["Plaintext"][32:]
     contents = base64.b64decode(row["contents"])
-    kept = row["hmac"] if isinstance(row["hmac"], str) else bytes(row["hmac"]).decode()
-    if not hmac.compare_digest(kept, hmac.new(mac, contents, hashlib.sha256).hexdigest()):
-        raise ValueError("the HMAC does not fit")
+    stored = row["hmac"] if isinstance(row["hmac"], str) else bytes(row["hmac"]).decode()
+    if not hmac.compare_digest(stored, hmac.new(mac, contents, hashlib.sha256).hexdigest()):
+        raise ValueError("the HMAC does not match")
     return crypt(key, contents).decode()
 
 
@@ -67,8 +68,8 @@ def get(secrets):
         name = f"{one['name']} {one['version']}"
         try:
             rows = table.query(KeyConditionExpression=Key("name").eq(one["name"]) & Key("version").eq(one["version"]), ConsistentRead=True)
-            same = opened(rows["Items"][0], one["context"]) == one["secret"]
-            answers[name] = "" if same else "it is not what was stored"
+            same = decrypt(rows["Items"][0], one["context"]) == one["secret"]
+            answers[name] = "" if same else "the plaintext differs from the stored one"
         except Exception as e:
             answers[name] = str(e) or repr(e)
     return answers

@@ -18,7 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// credential is a secret, and what has to be known to read it.
+// credential is a secret and the data that is needed to read it.
 type credential struct {
 	Name    string            `json:"name"`
 	Version string            `json:"version"`
@@ -28,8 +28,7 @@ type credential struct {
 
 const credentialTable = "credential-store"
 
-// secretsOf are those that one client writes: with a context for a name, and
-// without any.
+// secretsOf returns the secrets that one client writes, with and without an encryption context.
 func secretsOf(client string) []credential {
 	given := map[string]string{"role": client, "tier": "prod, eu"}
 	return []credential{
@@ -39,7 +38,8 @@ func secretsOf(client string) []credential {
 	}
 }
 
-// credentialTargets names the contexts of credentials, which no row holds.
+// credentialTargets returns a target with a file of the encryption contexts, which rows do not
+// contain.
 func (t *Trial) credentialTargets(clients ...string) string {
 	t.Helper()
 	text := ""
@@ -52,7 +52,7 @@ func (t *Trial) credentialTargets(clients ...string) string {
 		"    context_file: {path: contexts.yaml, name: \"${name}\"}\n"
 }
 
-// script writes credentials with a client and returns how to read any with it.
+// script writes credentials with a client and returns a function that reads credentials with it.
 func (t *Trial) script(
 	secrets []credential, script []string,
 ) (read func(...credential) func() map[string]string) {
@@ -74,8 +74,8 @@ func (t *Trial) script(
 	}
 }
 
-// Rows of nodecredstash, and those that credstash writes with boto3. Both kinds, and
-// those of unicreds, are read by nodecredstash.
+// TestCredstashNode: nodecredstash reads its own rows, rows that credstash writes with boto3, and
+// rows of unicreds.
 func TestCredstashNode(t *testing.T) {
 	node := node(t, "credstash.cjs")
 	trial := NewTrial(t)
@@ -106,13 +106,13 @@ func TestCredstashBoto3(t *testing.T) {
 	})
 	if now, ok := trial.attribute(theirs[0], "hmac").(*types.AttributeValueMemberB); !ok ||
 		string(now.Value) != string(hmac.(*types.AttributeValueMemberB).Value) {
-		t.Errorf("hmac was B and is %T, or has another value", now)
+		t.Errorf("the type of hmac is %T, want B, or its value has changed", now)
 	}
 }
 
-// Rows of unicreds, which is written in Go but cannot be fetched as a module: they
-// are written and read here, after PutSecret and decryptCredential in ds.go and
-// encryptor.go of Versent/unicreds.
+// TestUnicreds: unicreds is written in Go but is not available as a module. This test writes and
+// reads its rows like PutSecret and decryptCredential in ds.go and encryptor.go of
+// Versent/unicreds.
 func TestUnicreds(t *testing.T) {
 	trial := NewTrial(t)
 	trial.table(credentialTable, "name", "version")
@@ -125,12 +125,11 @@ func TestUnicreds(t *testing.T) {
 	trial.Judge(Subject{Targets: trial.credentialTargets("unicreds"), Slots: 3, Read: read})
 	if got, ok := trial.attribute(secrets[0], "created_at").(*types.AttributeValueMemberN); !ok ||
 		got.Value != "1500000000" {
-		t.Error("created_at is another number than before")
+		t.Error("created_at has changed")
 	}
 }
 
-// seal is AES-256-CTR with a counter that begins at 1, which undoes itself, and the
-// HMAC of the ciphertext.
+// seal encrypts with AES-256-CTR and a counter that starts at 1. The same function decrypts.
 func (t *Trial) seal(dataKey, text []byte) []byte {
 	block, err := aes.NewCipher(dataKey[:32])
 	t.Must(err)
@@ -201,12 +200,12 @@ func (t *Trial) readUnicreds(one credential) error {
 		return err
 	}
 	if mac(key.Plaintext, contents) != text("hmac") {
-		return fmt.Errorf("the HMAC does not fit")
+		return fmt.Errorf("the HMAC does not match")
 	}
 	return Same(string(t.seal(key.Plaintext, contents)), one.Secret)
 }
 
-// attribute is one of a row, nil when there is none.
+// attribute returns an attribute of a row, or nil if the row does not have it.
 func (t *Trial) attribute(one credential, name string) types.AttributeValue {
 	t.Helper()
 	out, err := t.DynamoDB().GetItem(t.Context(), &dynamodb.GetItemInput{

@@ -1,12 +1,11 @@
-// Package clients lets the software that wrote a ciphertext judge what rotator made
-// of it. Each test stores data with a real client under key A of the embedded fake
-// AWS, disables A (nothing can be read any more), enables it, runs the rotator
-// binary, disables A again, and reads with the real client: the plaintext must be
-// the one that was stored.
+// Package clients checks that the software that wrote a ciphertext can read it after a move by
+// rotator. Each test stores data with a real client under key A of the embedded fake AWS, and
+// checks that nothing can be read while A is disabled. It enables A, runs the rotator binary,
+// disables A again, and reads with the real client. The plaintext must not have changed.
 //
-// It is a module of its own, so that what those clients need never enters
-// rotator's. Everything listens on loopback. A client that this machine cannot run
-// says so on a line that begins with SKIPPED.
+// The package is a separate module, so that the dependencies of these clients are not
+// dependencies of rotator. All servers listen on loopback. If this machine cannot run a client,
+// the output has a line that begins with SKIPPED.
 //
 //	make clients
 package clients

@@ -192,7 +192,7 @@ func (t *Trial) each(s Subject, when string, want bool) {
 		case wrong != "" && want:
 			t.Errorf("%s, %s: %s", when, name, wrong)
 		case wrong == "" && !want:
-			t.Errorf("%s, %s can be read: the test shows nothing", when, name)
+			t.Errorf("%s, %s can be read, so the test proves nothing", when, name)
 		}
 	}
 	for name, read := range s.Read {

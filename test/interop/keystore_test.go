@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// keystore is a branch key store, and the AWS Encryption SDK for JavaScript on it.
+// keystore is a branch key store that is used by the AWS Encryption SDK for JavaScript.
 type keystore struct {
 	*Trial
 	script []string
@@ -23,8 +23,8 @@ type encrypted struct {
 	Version string `json:"version"`
 }
 
-// ask runs a command of keystore.mjs. The logical name of the store is another one
-// than that of the table, and part of every encryption context.
+// ask runs a command of keystore.mjs. The logical name of the store, which is part of every
+// encryption context, differs from the name of the table.
 func (k *keystore) ask(answer any, command string, kmsConfig any, fields map[string]any) {
 	k.Helper()
 	request := map[string]any{
@@ -48,7 +48,7 @@ func (k *keystore) read(kmsConfig any, messages []encrypted) map[string]string {
 
 func only(arn string) map[string]string { return map[string]string{"identifier": arn} }
 
-// table makes a table with two keys of type S.
+// table creates a table with a partition key and a sort key of type S.
 func (t *Trial) table(name, partition, sort string) {
 	t.Helper()
 	_, err := t.DynamoDB().CreateTable(t.Context(), &dynamodb.CreateTableInput{
@@ -66,8 +66,8 @@ func (t *Trial) table(name, partition, sort string) {
 	t.Must(err)
 }
 
-// Old and new versions of branch keys, with encryption contexts of their own and
-// without, and the messages of hierarchical keyrings under them.
+// TestBranchKeyStore: old and new versions of branch keys, with and without an additional
+// encryption context, and messages of hierarchical keyrings under them.
 func TestBranchKeyStore(t *testing.T) {
 	k := &keystore{script: node(t, "keystore.mjs"), Trial: NewTrial(t)}
 	k.table("branch-keys", "branch-key-id", "type")
@@ -86,15 +86,15 @@ func TestBranchKeyStore(t *testing.T) {
 	k.Judge(Subject{
 		Targets: "  - dynamodb: {table: branch-keys, segments: 2}\n    format: " +
 			"esdk-branch-keystore\n    context: {tablename: logical-store}\n",
-		Slots: 8, // 3 versions and 1, and of each key the active one and the beacon key
+		Slots: 8, // 4 versions, and for each of 2 branch keys the active version and the beacon key
 		Read:  map[string]func() error{"beacon key of tenant-1": k.beacon("tenant-1")},
 		All: map[string]func() map[string]string{"discovery": func() map[string]string {
 			return k.read("discovery", messages)
 		}},
 	})
 
-	// Cutover: a store that is configured with B reads, and makes new versions of the
-	// keys; one that is configured with A does not read, with A enabled as well.
+	// Cutover: a store that is configured with B can read and can create new versions of the keys.
+	// A store that is configured with A cannot read, even with A enabled.
 	for name, wrong := range k.read(only(k.B), messages) {
 		if wrong != "" {
 			t.Errorf("configured with B, %s: %s", name, wrong)
@@ -114,16 +114,16 @@ func TestBranchKeyStore(t *testing.T) {
 	for name, wrong := range k.read(only(k.A), messages) {
 		if wrong == "" {
 			t.Errorf(
-				"%s reads by a store that is configured with A: the advice of docs/formats.md "+
+				"a store that is configured with A can read %s: the advice of docs/formats.md "+
 					"is wrong", name,
 			)
 		}
 	}
 }
 
-// beacon decrypts a beacon key as the Database Encryption SDK does, which has no
-// client here: the encryption context is every attribute but enc, and the logical
-// name of the store (framework/branch-key-store.md of
+// beacon returns a function that decrypts a beacon key like the Database Encryption SDK, for which
+// there is no client here. The encryption context contains all attributes except enc, and the
+// logical name of the store (framework/branch-key-store.md of
 // awslabs/aws-encryption-sdk-specification).
 func (k *keystore) beacon(id string) func() error {
 	return func() error {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// node installs the clients of node/package.json, in the versions of its lock, and
-// returns how to run a script there. It skips where Node.js is not installed.
+// node installs the clients of node/package.json in the versions of its lock file, and returns the
+// command line that runs a script. It skips the test if Node.js is not installed.
 func node(t *testing.T, script string) []string {
 	t.Helper()
 	for _, program := range []string{"node", "npm"} {
@@ -26,7 +26,8 @@ func node(t *testing.T, script string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := filepath.Join(dir, "node_modules", ".lock-installed") // npm ci removes it with the rest
+	// npm ci deletes it together with node_modules
+	done := filepath.Join(dir, "node_modules", ".lock-installed")
 	if have, err := os.ReadFile(done); err != nil || !bytes.Equal(have, lock) {
 		install := exec.Command("npm", "ci")
 		install.Dir = dir
@@ -40,8 +41,8 @@ func node(t *testing.T, script string) []string {
 	return []string{"node", filepath.Join(dir, script)}
 }
 
-// python returns how to run a script of this directory, and skips where Python or
-// one of the modules is not installed.
+// python returns the command line that runs a script of this directory. It skips the test if
+// Python or one of the modules is not installed.
 func python(t *testing.T, script string, modules ...string) []string {
 	t.Helper()
 	if _, err := exec.LookPath("python3"); err != nil {
@@ -59,7 +60,7 @@ func python(t *testing.T, script string, modules ...string) []string {
 	return []string{"python3", path}
 }
 
-// skipped says on a line of its own what was not tried, and skips.
+// skipped prints a line with the reason and skips the test.
 func skipped(t *testing.T, why string) {
 	t.Helper()
 	fmt.Printf("SKIPPED: %s: %s\n", t.Name(), why)

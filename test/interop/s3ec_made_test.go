@@ -17,9 +17,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 )
 
-// The objects here are written by us, after the format's specification
-// (github.com/awslabs/aws-encryption-sdk-specification, s3-encryption/), and read by
-// the real client: v3.2.0 reads what v4 writes, and what SDKs before it wrote.
+// The tests in this file write objects according to the specification of the format
+// (github.com/awslabs/aws-encryption-sdk-specification, s3-encryption/), and read them with the
+// real client: v3.2.0 can read the objects of v4 and of earlier SDKs.
 
 // made is an encrypted object.
 type made struct {
@@ -27,7 +27,7 @@ type made struct {
 	metadata map[string]string
 }
 
-// take moves entries out of the metadata.
+// take removes entries from the metadata and returns them.
 func (m made) take(names ...string) map[string]string {
 	taken := map[string]string{}
 	for _, name := range names {
@@ -37,7 +37,7 @@ func (m made) take(names ...string) map[string]string {
 	return taken
 }
 
-// dataKey has KMS make a data key under A.
+// dataKey generates a data key under A.
 func (v *vault) dataKey(context map[string]string) (plain []byte, wrapped string) {
 	v.Helper()
 	out, err := v.KMS().GenerateDataKey(v.Context(), &kms.GenerateDataKeyInput{
@@ -58,7 +58,7 @@ func (v *vault) gcm(key []byte) cipher.AEAD {
 }
 
 func text(v any) string {
-	b, _ := json.Marshal(v) // maps of strings
+	b, _ := json.Marshal(v) // never fails for maps of strings
 	return string(b)
 }
 
@@ -68,9 +68,10 @@ func random(n int) []byte {
 	return b
 }
 
-// commit makes an object of format v3, with key commitment: content encryption and
-// commitment keys come by HKDF-SHA512 of the data key, salted with the message id
-// (s3-encryption/key-derivation.md); the suite, 0x0073, is the content's AAD.
+// commit creates an object of format v3, with key commitment. The encryption key and the
+// commitment key are derived from the data key with HKDF-SHA512 and the message ID as salt
+// (s3-encryption/key-derivation.md). The additional authenticated data of the content is the
+// algorithm suite, 0x0073.
 func (v *vault) commit(secret string, context map[string]string) made {
 	v.Helper()
 	full := map[string]string{"aws:x-amz-cek-alg": "115"}
@@ -96,7 +97,7 @@ func (v *vault) commit(secret string, context map[string]string) made {
 	}
 }
 
-// v2 makes an object of format v2 whose wrapping algorithm and context are given.
+// v2 creates an object of format v2 with a wrapping algorithm and an encryption context.
 func (v *vault) v2(secret, wrap string, context map[string]string) made {
 	v.Helper()
 	dataKey, wrapped := v.dataKey(context)
@@ -112,8 +113,8 @@ func (v *vault) v2(secret, wrap string, context map[string]string) made {
 	}}
 }
 
-// What v4 writes, and the SDKs of before 2020 wrote; together in one bucket, and
-// moved together.
+// TestS3EncryptionClientGenerations: objects of v4, v3 and SDKs before 2020 in one bucket are moved
+// in one run.
 func TestS3EncryptionClientGenerations(t *testing.T) {
 	v := newVault(NewTrial(t))
 	tenant := map[string]string{"tenant": "t-1"}
@@ -131,8 +132,9 @@ func TestS3EncryptionClientGenerations(t *testing.T) {
 	v.unchanged("v4", before, body)
 }
 
-// S3 takes the bytes of metadata for Latin-1 and returns what is not ASCII as RFC
-// 2047 words of UTF-8, so that UTF-8 is encoded twice. Clients undo both.
+// TestS3EncryptionClientNotASCII: S3 interprets the bytes of metadata as Latin-1 and returns
+// characters other than ASCII as encoded words of RFC 2047 in UTF-8. UTF-8 text is therefore
+// encoded twice, and clients decode it twice.
 func TestS3EncryptionClientNotASCII(t *testing.T) {
 	v := newVault(NewTrial(t))
 	tenant := map[string]string{"tenant": "größe ✓"}

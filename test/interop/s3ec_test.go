@@ -135,7 +135,8 @@ func (v *vault) unchanged(key string, before *s3.GetObjectOutput, body []byte) {
 
 const vaultTargets = "  - s3: {bucket: vault}\n    format: s3-encryption-client\n"
 
-// Objects that the client writes: kms+context, with metadata that S3 or HTTP could change.
+// TestS3EncryptionClient: objects that the client writes with kms+context, and with metadata that
+// S3 or HTTP could change.
 func TestS3EncryptionClient(t *testing.T) {
 	v := newVault(NewTrial(t))
 	tenant := map[string]string{"tenant": "t-1", "purpose": `quotes " and \ and <&>`}
@@ -174,12 +175,12 @@ func TestS3EncryptionClient(t *testing.T) {
 	v.Must(v.reading("plain.txt", "a secret", tenant)())
 	v.read = v.client(materials.NewKmsKeyring(v.KMS(), v.A))
 	if v.reading("plain.txt", "a secret", tenant)() == nil {
-		t.Error("a reader that is pinned to A reads: the advice of docs/formats.md is wrong")
+		t.Error("a reader that is pinned to A can read: the advice of docs/formats.md is wrong")
 	}
 }
 
-// A large object that was uploaded in parts. Its ETag is not an MD5 digest, and a copy of it has
-// one part.
+// TestS3EncryptionClientMultipart: a large object that was uploaded in parts. Its ETag is not an
+// MD5 digest, and a copy of it has one part.
 func TestS3EncryptionClientMultipart(t *testing.T) {
 	v := newVault(NewTrial(t))
 	text := strings.Repeat("a large secret, ", 1<<20)
@@ -226,7 +227,8 @@ func TestS3EncryptionClientMultipart(t *testing.T) {
 	v.unchanged("large.bin", before, body)
 }
 
-// The data key in a separate object, as other versions of the client write it.
+// TestS3EncryptionClientInstructionFile: the data key is in a separate object, as other versions of
+// the client write it.
 func TestS3EncryptionClientInstructionFile(t *testing.T) {
 	v := newVault(NewTrial(t))
 	tenant := map[string]string{"tenant": "t-1"}

@@ -148,8 +148,8 @@ func TestSops(t *testing.T) {
 	}
 }
 
-// The same files in a directory, where sops files usually are. A file that sops did not write does
-// not change.
+// TestSopsDirectory: the same files in a directory, where sops files usually are. A file that sops
+// did not write does not change.
 func TestSopsDirectory(t *testing.T) {
 	s := newSafe(NewTrial(t))
 	s.Must(os.MkdirAll(filepath.Join(s.Dir, "conf", "prod"), 0o700))
@@ -172,8 +172,8 @@ func TestSopsDirectory(t *testing.T) {
 	})
 }
 
-// Shares of the data key in three groups, of which a reader needs two. A wraps the shares of two
-// groups, with different contexts, and age encrypts the share of the third.
+// TestSopsShamir: the data key is split into shares for three groups, of which a reader needs two.
+// A encrypts the shares of two groups, with different contexts, and age the share of the third.
 func TestSopsShamir(t *testing.T) {
 	s := newSafe(NewTrial(t))
 	secret, recipient := s.identity()
@@ -205,8 +205,8 @@ func TestSopsShamir(t *testing.T) {
 	}})
 }
 
-// Several recipients, of which only one uses key A. The entries of the other recipients do not
-// change, in any order, and the other KMS key is foreign in the ledger.
+// TestSopsRecipients: a file has several recipients, of which only one uses key A. The entries of
+// the other recipients do not change, in any order, and the other KMS key is foreign in the ledger.
 func TestSopsRecipients(t *testing.T) {
 	s := newSafe(NewTrial(t))
 	other := s.NewKey()

@@ -13,13 +13,13 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// strongbox is a bucket of what Tink wrote with tink-go-awskms.
+// strongbox is a bucket with data that Tink wrote with tink-go-awskms.
 type strongbox struct {
 	*Trial
 	bucket string
 }
 
-// remote is KMS as Tink sees it: one key, which every request names.
+// remote returns the KMS client of Tink, which names one key in every request.
 func (b *strongbox) remote(arn string, options ...awskms.ClientOption) tink.AEAD {
 	b.Helper()
 	uri := "aws-kms://" + arn
@@ -51,8 +51,8 @@ func (b *strongbox) get(key string) []byte {
 	return body.Bytes()
 }
 
-// widened reads as a reader does during the cutover: by either key. One that knows
-// A alone could not read what rotator wrote.
+// widened reads with both keys, as a reader must during the cutover. A reader that is configured
+// only with A cannot read the ciphertexts that rotator wrote.
 func (b *strongbox) widened(
 	read func(tink.AEAD) error, options ...awskms.ClientOption,
 ) func() error {
@@ -68,8 +68,8 @@ func (b *strongbox) widened(
 	}
 }
 
-// keyset encrypts a new keyset under A and stores it as JSON. It returns how to
-// read it: the keyset has to decrypt what it encrypted.
+// keyset encrypts a new keyset under A and stores it as JSON. It returns a function that reads the
+// keyset and checks that it can decrypt a ciphertext of the original keyset.
 func (b *strongbox) keyset(key string, data []byte, options ...awskms.ClientOption) func() error {
 	b.Helper()
 	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
@@ -97,7 +97,8 @@ func (b *strongbox) keyset(key string, data []byte, options ...awskms.ClientOpti
 	}, options...)
 }
 
-// envelope encrypts a text with the KMS envelope AEAD and stores it.
+// envelope encrypts a text with the KMS envelope AEAD and stores it. It returns a function that
+// reads it.
 func (b *strongbox) envelope(key, text string, data []byte) func() error {
 	b.Helper()
 	secret, err := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(),
@@ -134,15 +135,15 @@ func TestTink(t *testing.T) {
 			"keyset of an older release": b.keyset("legacy/1", []byte("pay\xff"),
 				awskms.WithEncryptionContextName(awskms.LegacyAdditionalData)),
 			"envelope": b.envelope("envelopes/1", "a secret", nil),
-			"envelope with its own data": b.envelope("envelopes/2", "a secret",
+			"envelope with associated data": b.envelope("envelopes/2", "a secret",
 				[]byte("of the payload")),
 			"envelope of a longer payload": b.envelope("envelopes/3", long, nil),
 		}})
 
-	// Cutover: a reader that knows A alone does not read, with A enabled as well.
+	// Cutover: a reader that is configured only with A cannot read, even with A enabled.
 	b.disable(false)
 	if _, err := aead.NewKMSEnvelopeAEAD2(aead.AES256GCMKeyTemplate(),
 		b.remote(b.A)).Decrypt(b.get("envelopes/1"), nil); err == nil {
-		t.Error("a reader that is pinned to A reads: the advice of docs/formats.md is wrong")
+		t.Error("a reader that is pinned to A can read: the advice of docs/formats.md is wrong")
 	}
 }

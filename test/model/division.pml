@@ -1,62 +1,62 @@
 /*
- * How the runs on one pass divide the rate, as a model that spin checks exhaustively
- * within small bounds: every interleaving, every pause, every death.
+ * A model of how the runs on one pass divide the rate. spin checks it exhaustively within
+ * small bounds: every interleaving, every pause, every crash.
  *
- *	make model        checks it, and that it notices when a rule is gone
+ *	make model        checks the model, and that removing a rule is detected
  *
- * WHAT STANDS FOR WHAT
+ * NAMES IN THE MODEL AND IN THE PROGRAM
  *
- *	here               in the program
- *	----               --------------
+ *	model              program
+ *	-----              -------
  *	stale[]            whether the member list has a newer version (checkpoint.Entry) than
- *	                   the run has read last: then its write has no effect
+ *	                   the run has read last; the write of the run then has no effect
  *	division           memberList.Division
- *	listed[], busy[],  the entry of a run in memberList.Members: whether it exists,
+ *	listed[], busy[],  the entry of a run in memberList.Members: whether it exists, and its
  *	seen[]             member.Busy (0: idle) and member.Applied
- *	share[]            what the limiter of a run lets through (Limiter.Divide)
- *	lapsed[]           whether Share.Until of the run is over
+ *	share[]            the share that the limiter of a run applies (Limiter.Divide)
+ *	lapsed[]           whether Share.Until of the run has passed
  *	wants              membership.uses > 0
  *	  read             the first half of membership.tryHeartbeat: read, and setView(stored).
  *	                   The response to a write that collided contains the member list too
  *	  write            its second half, membership.write: the compare-and-swap, and
- *	                   setView(next). A write need not follow a read: announce writes on top
- *	                   of what was read or written last
- *	  stop             divide(Share{}) before the write that states idle
- *	  drop             membership.observe and memberList.remove: a run that was silent for
- *	                   a lease
+ *	                   setView(next). A write need not follow a read: announce writes on the
+ *	                   basis of what was read or written last
+ *	  stop             divide(Share{}) before the write that reports idle
+ *	  drop             membership.observe and memberList.remove: the removal of a run that
+ *	                   has not renewed its entry for a lease
  *
- * Time is not here but for one thing that rests on it: a run is dropped only when its
- * share has lapsed. The program drops a run after a lease without a write of it, counted
- * from when another run has read its last write, and its share lapses after 90% of the
- * lease, counted from before that write.
+ * The model has no clock, except for one fact that depends on time: a run is dropped only
+ * after its share has lapsed. In the program, a run is dropped a lease after another run has
+ * read its last write. Its share lapses after 90% of the lease, counted from before that
+ * write.
  *
- * A write is one step although the program decides on what it has read: the write does
- * nothing if the record has changed since, so what was read is what is there.
+ * A write is one step, although the program decides by what it has read: the write does
+ * nothing if the record has changed since.
  *
- * Runs of the pass before (memberList.Former) are left out: while there are any no run has a
- * share, and they leave as others do.
+ * Runs of the previous pass (memberList.Former) are not modelled: no run has a share while
+ * there are any, and they leave like other runs.
  */
 #ifndef RUNS
 #define RUNS 3
 #endif
 #ifndef CHANGES
-#define CHANGES 4       /* a run may become busy while there were fewer divisions */
+#define CHANGES 4       /* maximum number of divisions after which a run may still become busy */
 #endif
-#define RATE 12         /* a number that each number of runs divides */
+#define RATE 12         /* divisible by every number of runs */
 
-/* RULES THAT CAN BE TAKEN AWAY, each of which must break a property:
+/* RULES THAT CAN BE REMOVED. Without each of them a property must fail:
  *
- * NO_WAIT       a run that becomes busy does not wait until the others have seen it
- * NO_STOP       a run says that it is idle before it stops
+ * NO_WAIT       a run that becomes busy does not wait until the others have read it
+ * NO_STOP       a run reports that it is idle before it stops
  * NO_LAPSE      a run is dropped although its share has not lapsed
- * NO_CONDITION  a write does not compare versions: it says that the run has seen a
- *               division which it has not applied
- * IDLE_COUNTED  the rate is divided by all runs, those without work too
+ * NO_CONDITION  a write does not compare versions: it reports that the run has seen a
+ *               division that it has not applied
+ * IDLE_COUNTED  the rate is divided by all runs, including those without work
  */
 
 bool rate_kept = true;  /* the shares of all runs are at most the rate */
-bool rate_used = true;  /* a run that is the only busy one, and applies a share, has the
-                         * whole rate */
+bool rate_used = true;  /* if only one run is busy and it applies a share, it has the
+                         * complete rate */
 
 #define check(property, holds) property = (holds); assert(property)
 
@@ -114,7 +114,7 @@ inline apply() {
 	n = 0; among = 0; others = 0; ready = false
 }
 
-/* wrote: the write was applied. What a run is not busy with need not be remembered. */
+/* wrote: the write was applied. The state of an idle run need not be kept. */
 inline wrote() {
 	do
 	:: n < RUNS ->
@@ -159,11 +159,11 @@ proctype Run(byte me) {
 	/* join */
 	d_step { listed[me] = true; wrote() }
 end:	do
-	/* work comes and goes */
+	/* the run gets work, or has no more work */
 	:: atomic { division < CHANGES && !wants -> wants = true }
 	:: wants -> wants = false
 
-	/* read; a run that is not listed any more ends */
+	/* read; a run that is no longer listed ends */
 	:: d_step {
 		stale[me] ->
 		stale[me] = false;
@@ -210,10 +210,10 @@ end:	do
 		busy[me] = 0;
 		wrote()
 	   }
-	/* what the lease does: the share lapses, and another run drops the entry */
+	/* the lease: the share lapses, and another run drops the entry */
 	:: d_step { busy[me] > 0 && !lapsed[me] -> lapsed[me] = true; share[me] = 0 }
 	:: drops((me + 1) % RUNS)
-	/* death */
+	/* crash */
 	:: break
 	od;
 	skip;

@@ -1,68 +1,69 @@
 /*
- * How several workers share one pass, as a model that spin checks exhaustively
- * within small bounds: every interleaving, every pause, every lost answer.
+ * A model of several workers that share one pass. spin checks it exhaustively within small
+ * bounds: every interleaving, every pause, every lost response.
  *
- *	make model        checks it, and that it notices when a protection is gone
+ *	make model        checks the model, and that removing a protection is detected
  *
- * WHAT STANDS FOR WHAT
+ * NAMES IN THE MODEL AND IN THE PROGRAM
  *
- *	here               in the program
- *	----               --------------
+ *	model              program
+ *	-----              -------
  *	record[p]          checkpoint.Progress of partition p, in a checkpoint.Store
- *	  .version         Entry.version: new and unique with every write
+ *	  .version         Entry.version: every write gets a new and unique version
  *	  .cursor .count   Progress.Cursor and Progress.Counts, in pages
  *	  .owner .epoch    Progress.Owner and Progress.Epoch
- *	  .chunks          Progress.Chunks: how many ledger chunks of each epoch count
+ *	  .chunks          Progress.Chunks: the number of valid ledger chunks of each epoch
  *	chunk[]            checkpoint.LedgerChunk, named by epoch and number (chunkID)
  *	pass               checkpoint.Pass, whose Status becomes Finished once
- *	item[i]            an item of one slot in a table or bucket; one to a page
- *	Worker             one process on the pass: Tracker, and the engine under it
+ *	item[i]            an item with one slot in a table or bucket; one item per page
+ *	Worker             one process of the pass: its Tracker and its engine
  *	  claim            Tracker.acquire
- *	  read             worker.prepare and worker.decide (internal/rotate/chunk.go),
- *	                   with the question to KMS
- *	  write            worker.write, worker.settle and worker.reconcile; the
- *	                   condition is that of Replace in dynamoscan and s3scan
+ *	  read             worker.prepare and worker.decide (internal/rotate/worker.go),
+ *	                   including the request to KMS
+ *	  write            worker.write, worker.settle and worker.reconcile, with the
+ *	                   condition of Replace in dynamoscan and s3scan
  *	  collect, save    Tracker.collect and Tracker.save
- *	  give             Tracker.save of a partition that is drained (Tracker.shed), with
- *	                   none of its pages begun
- *	  look             the Fetch after an answer that did not come (DynamoDB.put,
- *	                   S3.put): is the version there that of our own write?
+ *	  give             Tracker.save of a partition that is handed over, when none of its
+ *	                   pages is in progress
+ *	  look             the Fetch after a lost response (DynamoDB.put, S3.put): does the
+ *	                   record have the version of this worker's write?
  *	  close            Passes.Done, then Passes.Update
- *	Application        whoever else writes the items, with no regard for rotator
+ *	Application        all other programs that write the items
  *
- * WHO MAY DO WHAT, AND WHEN
+ * STEPS
  *
- * One atomic step is one request as its service carries it out, or nothing but
- * thought. Between any two of them every other process may take any number of
- * steps, which is what a pause is (SIGSTOP, a slow network, a long collection of
- * garbage). A pause that never ends is a crash; CRASHES are such, and besides
- * them any process may simply never be scheduled again.
+ * One atomic step is one request as the service executes it, or a step without requests.
+ * Between two steps of a process, the other processes may take any number of steps. This
+ * models pauses (SIGSTOP, a slow network, a long garbage collection). A pause without an end
+ * is a crash: there are CRASHES explicit crashes, and any process may also never be
+ * scheduled again.
  *
- * Belief in another's death needs no clock, no lease and no roster here: any
- * worker may take any unfinished partition from any other at any time. What
- * holds in spite of that does not depend on time.
+ * The model has no clock, no lease and no list of members: any worker may take over any
+ * unfinished partition of another worker at any time. The properties that hold nevertheless
+ * do not depend on time.
  *
- * A process that is started again knows nothing of the one before, so it is one
- * more Worker: two workers of which one is restarted are LIVES=3, where the third
- * may even come while the first is only paused. Workers are alike, so they
- * begin in order of their numbers; that halves the work and leaves nothing out.
+ * A process that is restarted knows nothing of its predecessor, so it is another Worker. Two
+ * workers, one of which is restarted, are LIVES=3, where the third may even start while the
+ * first is only paused. All workers are equal, so they start in the order of their numbers.
+ * This halves the number of states without loss of coverage.
  *
- * SIMPLER THAN THE PROGRAM, AND WHY THAT IS ALLOWED
+ * SIMPLIFICATIONS, AND WHY THEY ARE SOUND
  *
- *   - A claim is one step, not Fetch and Replace: if the version is still what was
- *     fetched, the fetch could have come right before; else the claim does nothing.
- *   - Reading an item and asking KMS are one step, for nothing that others do
- *     changes the answer; the pause that matters is the one before the write.
- *   - A save that is under way holds up the pages of its own worker here. To make
- *     up for it, it may hold fewer complete pages than there are.
- *   - A request that is late beyond its worker's patience is an item's (LATE). A
- *     late save is the save of a worker that was paused before it.
- *   - An item that is given up after too many changes (conflict) ends in the ledger
- *     as one that KMS refuses does.
- *   - A worker hands a partition over once at most (GIVE), and not where chunks are named
- *     by epochs (REFUSE), of which there would be more.
- *   - The beginning of a pass and retry are left out, and the division of the rate is
- *     division.pml.
+ *   - A claim is one step, not Fetch and Replace: if the record still has the fetched
+ *     version, the fetch can have happened immediately before. Otherwise the claim does
+ *     nothing.
+ *   - Reading an item and the request to KMS are one step, because no action of other
+ *     processes changes the response. The pause before the write is the relevant one.
+ *   - A save in progress blocks the pages of its own worker. To compensate, the save may
+ *     contain fewer complete pages than there are.
+ *   - A request that arrives after its worker gave up on it is always the write of an item
+ *     (LATE). A late save is the save of a worker that was paused before it.
+ *   - An item that is given up after too many changes (conflict) is in the ledger, like an
+ *     item that KMS refuses.
+ *   - A worker hands over a partition at most once (GIVE), and never together with REFUSE,
+ *     because this would need more epochs.
+ *   - The start of a pass and the retry are not modelled. The division of the rate is
+ *     modelled in division.pml.
  *
  * BOUNDS, set by check.sh with -D
  */
@@ -70,39 +71,39 @@
 #define PARTS 1         /* partitions */
 #endif
 #ifndef PAGES
-#define PAGES 2         /* in each, with one item each; PARTS * PAGES is at most 4 */
+#define PAGES 2         /* pages per partition, with one item each; PARTS * PAGES is at most 4 */
 #endif
 #ifndef WINDOW
-#define WINDOW 2        /* pages of a partition begun and not saved: TrackOptions.Window */
+#define WINDOW 2        /* maximum number of unsaved pages of a partition: TrackOptions.Window */
 #endif
 #ifndef LIVES
-#define LIVES 2         /* workers, those that are restarts of others included */
+#define LIVES 2         /* number of workers, including restarts */
 #endif
 #ifndef WRITES
-#define WRITES 1        /* writes of the application */
+#define WRITES 1        /* number of writes of the application */
 #endif
 #ifndef CRASHES
 #define CRASHES 0
 #endif
 #ifndef LOST
-#define LOST 99         /* lost answers; 99: any number */
+#define LOST 99         /* number of lost responses; 99 means any number */
 #endif
-/* REFUSE: KMS may refuse any ciphertext, whose page then belongs in the ledger.
+/* REFUSE: KMS may refuse any ciphertext. Its page then belongs in the ledger.
  * LATE: one write of an item may be delivered after its worker gave up on it.
- * RESTART: the last worker is started only after another crashed.
- * GIVE: a worker may hand a partition over of which no page is being worked on.
+ * RESTART: the last worker starts only after another worker crashed.
+ * GIVE: a worker may hand over a partition without a page in progress.
  *
- * PROTECTIONS THAT CAN BE TAKEN AWAY, each of which must break a property:
+ * PROTECTIONS THAT CAN BE REMOVED. Without each of them a property must fail:
  *
  * NO_FENCE      a save of the cursor does not compare versions
  * NO_GIVE_FENCE a partition is handed over without comparing versions
- * NO_CONDITION  the write of an item does not compare what was read
- * NO_ORDER      a cursor is saved when its pages have begun, not when they ended
+ * NO_CONDITION  the write of an item has no condition on the value that was read
+ * NO_ORDER      a cursor is saved when its pages have started, not when they are complete
  * NO_EPOCH      ledger chunks are named by number alone
- * NO_COUNT_CAS  the count is saved by itself, before the cursor
+ * NO_COUNT_CAS  the count is saved separately, before the cursor
  * NO_CLOSE_CAS  the record of the pass is replaced without comparing versions
- * NO_CLOSE_LOOK the pass is closed by a worker that has no partition left,
- *               without looking at the partitions of others
+ * NO_CLOSE_LOOK a worker without partitions closes the pass without a check of
+ *               the partitions of other workers
  */
 
 #define ITEMS (PARTS * PAGES)
@@ -110,28 +111,30 @@
 #define P(i) ((i) / PAGES)              /* partition of item i */
 #define K(i) ((i) % PAGES)              /* page of item i in its partition */
 
-/* PROPERTIES. Each is a variable, so that spin's verdict names it. */
+/* PROPERTIES. Each is a variable, so that the output of spin names it. */
 
-bool no_lost_update = true;     /* a value of the application is never overwritten by
-                                 * the re-encryption of an older one (I1) */
-bool nothing_skipped = true;    /* at the close every item has been decided (I4) */
-bool counted_once = true;       /* at the close the cursor has passed, and the counts
-                                 * have counted, every page exactly once */
-bool fenced_off = true;         /* whoever lost a partition never moves its cursor, and
-                                 * nobody does after the close; no cursor goes back (I6) */
-bool closed_once = true;        /* a pass is closed once */
-bool no_wrong_done = true;      /* at the close every item which the application left
-                                 * alone, since it was read by the worker that counted it,
-                                 * is under the new key or in the ledger (I5) */
+bool no_lost_update = true;     /* the re-encryption of an older value never overwrites
+                                 * a value of the application (I1) */
+bool nothing_skipped = true;    /* when the pass is closed, every item is decided (I4) */
+bool counted_once = true;       /* when the pass is closed, the cursor has passed every
+                                 * page exactly once, and the counts contain it once */
+bool fenced_off = true;         /* a worker that lost a partition never moves its cursor,
+                                 * no worker does after the close, and no cursor moves
+                                 * backwards (I6) */
+bool closed_once = true;        /* a pass is closed only once */
+bool no_wrong_done = true;      /* when the pass is closed, every item that the
+                                 * application has not changed since the read that
+                                 * was counted is under the new key or in the ledger
+                                 * (I5) */
 
 #define check(property, holds) property = (holds); assert(property)
 
-#define OLD 0   /* ciphertext under the key that retires */
+#define OLD 0   /* ciphertext under the source key */
 #define NEW 1   /* under the destination key */
 
 typedef Item {
 	bit key;
-	byte value      /* which of the application's values it is the ciphertext of */
+	byte value      /* the number of the application's value that is encrypted */
 }
 Item item[ITEMS];
 
@@ -150,42 +153,42 @@ typedef Pass {
 Pass pass;
 
 #ifdef REFUSE
-/* The pages listed by a chunk of an epoch, as bits. A worker claims a partition once
- * at most, so there are no more than LIVES epochs, from 1. */
+/* The pages in a chunk of an epoch, as bits. A worker claims a partition at most once, so
+ * there are at most LIVES epochs, counted from 1. */
 byte chunk[PARTS * (LIVES + 1) * PAGES];
 #define CHUNK(p, epoch, n) chunk[((p) * (LIVES + 1) + (epoch)) * PAGES + (n)]
 #endif
 
-/* A version that nobody ever writes again: it counts, and names its writer. */
+/* The next version, which is unique: it contains a counter and the number of its writer. */
 #define NEXT(version) (((version) / LIVES + 1) * LIVES + me)
 
-/* Ghosts: what really happened. No worker looks at them. */
-byte passed[ITEMS];     /* how often a cursor went past the item */
-byte judged[ITEMS];     /* 1 + the value that the worker had read which did that; 0: none */
-bool decided[ITEMS];    /* some worker has come to an outcome */
+/* The actual history, for the properties. No worker reads these variables. */
+byte passed[ITEMS];     /* the number of times that a cursor passed the item */
+byte judged[ITEMS];     /* 1 + the value that the worker of that cursor had read; 0: none */
+bool decided[ITEMS];    /* some worker has determined an outcome */
 
-byte begun;             /* workers that have begun */
+byte begun;             /* number of workers that have started */
 byte crashes, lost;
 
 #ifdef LATE
 #define NOT_SENT 254
 #define ARRIVED 255
-byte late = NOT_SENT;   /* the item of the write that is late */
+byte late = NOT_SENT;   /* the item of the late write */
 byte lateValue;
 #endif
 
-/* What a worker may be at with an item, */
+/* The states of an item in a worker. */
 #define IDLE 0
-#define AGAIN 1         /* to be read again: its write was refused, or had no answer */
-#define MOVING 2        /* read, and KMS gave the new ciphertext */
-#define MOVED 3         /* outcome: rotated, or current */
-#define LISTED 4        /* outcome: for the ledger */
-/* and with a partition. */
+#define AGAIN 1         /* must be read again: its write was refused, or its response was lost */
+#define MOVING 2        /* read, and KMS has returned the new ciphertext */
+#define MOVED 3         /* outcome: rotated or current */
+#define LISTED 4        /* outcome: belongs in the ledger */
+/* The states of a partition in a worker. */
 #define NONE 0
 #define HELD 1
-#define SAVING 2        /* pages are collected for a save, and its chunk is written */
+#define SAVING 2        /* pages are collected for a save, and the ledger chunk is written */
 #define HALF 3          /* the count is saved, the cursor is not (NO_COUNT_CAS) */
-#define UNSURE 4        /* a claim or a save was applied, and no answer came */
+#define UNSURE 4        /* a claim or a save was applied, and its response was lost */
 
 #define underway(i) (phase[i] == AGAIN || phase[i] == MOVING)
 #define finished(i) (phase[i] == MOVED || phase[i] == LISTED)
@@ -233,11 +236,11 @@ byte lateValue;
 #define looksDone(p) (record[p].cursor == PAGES)
 #endif
 
-/* An answer may be lost as often as LOST says. */
+/* At most LOST responses are lost. */
 #define mayLose (LOST == 99 || lost < LOST)
 #define countLost lost = (LOST == 99 -> 0 : lost + 1)
 
-/* claim: Tracker.acquire. Whether the owner lives is not asked. */
+/* claim: Tracker.acquire. It does not depend on whether the owner is alive. */
 inline claim(p) {
 	atomic {
 		hold[p] == NONE && record[p].cursor < PAGES ->
@@ -258,7 +261,7 @@ inline claim(p) {
 	}
 }
 
-/* answer: a record was written, and the answer arrives or is lost. */
+/* answer: a record was written, and the response arrives or is lost. */
 inline answer(p) {
 	if
 	:: settled(p)
@@ -266,8 +269,8 @@ inline answer(p) {
 	fi
 }
 
-/* look: the answer was lost. All is well if the record has the version of that very
- * write; if others have written since, the worker ends. */
+/* look: the response was lost. The write was applied if the record has its version. If
+ * another worker has written since, this worker ends. */
 inline look(p) {
 	atomic {
 		hold[p] == UNSURE ->
@@ -278,7 +281,7 @@ inline look(p) {
 	}
 }
 
-/* settled: the claim or save is done; the pages it saved are forgotten. */
+/* settled: the claim or save is done. The worker forgets the pages that were saved. */
 inline settled(p) {
 	d_step {
 		for (k : 0 .. PAGES - 1) {
@@ -298,7 +301,7 @@ inline settled(p) {
 	}
 }
 
-/* drop: nothing is kept of a partition that is done. */
+/* drop: the worker forgets a partition. */
 inline drop(p) {
 	hold[p] = NONE;
 	version[p] = 0; epoch[p] = 0; cursor[p] = 0; to[p] = 0; count[p] = 0;
@@ -307,7 +310,7 @@ inline drop(p) {
 #endif
 }
 
-/* read: worker.decide, on the item as it is now, with the question to KMS. */
+/* read: worker.decide for the current item, including the request to KMS. */
 inline read(i) {
 	atomic {
 		begins(i) || phase[i] == AGAIN ->
@@ -322,7 +325,7 @@ inline read(i) {
 	}
 }
 
-/* write: Replace, under the condition that the item is what was read. */
+/* write: Replace, on the condition that the item has not changed since it was read. */
 inline write(i) {
 	atomic {
 		phase[i] == MOVING ->
@@ -330,7 +333,7 @@ inline write(i) {
 		:: unchanged(i, value[i]) -> put(i, value[i]); phase[i] = MOVED; decided[i] = true
 		:: unchanged(i, value[i]) && mayLose -> put(i, value[i]); countLost; again(i)
 		:: !unchanged(i, value[i]) -> again(i)
-		:: mayLose -> countLost; again(i) /* it never arrived */
+		:: mayLose -> countLost; again(i) /* the request did not arrive */
 #ifdef LATE
 		:: late == NOT_SENT -> late = i; lateValue = value[i]; again(i)
 #endif
@@ -346,7 +349,7 @@ inline put(i, v) {
 
 inline again(i) { phase[i] = AGAIN; value[i] = 0 }
 
-/* collect: Tracker.collect takes complete pages off the front, and Tracker.save writes
+/* collect: Tracker.collect removes complete pages from the front, and Tracker.save writes
  * the ledger before the record that counts it. */
 inline collect(p) {
 	atomic {
@@ -375,7 +378,7 @@ inline collect(p) {
 	}
 }
 
-/* save: Tracker.save puts cursor and counts into the record by one compare-and-swap. A
+/* save: Tracker.save writes cursor and counts to the record in one compare-and-swap. A
  * refusal is ErrFenced: the worker ends, with exit code 76. */
 inline save(p) {
 	atomic {
@@ -391,7 +394,7 @@ inline save(p) {
 	}
 }
 
-/* half: what must not be, a save of the count by itself. */
+/* half: a separate save of the count, which is wrong (NO_COUNT_CAS). */
 inline half(p) {
 	atomic {
 		hold[p] == SAVING ->
@@ -433,7 +436,7 @@ inline saveCursor(p) {
 #define unbegun(p) (phase[I(p, 0)] == IDLE && phase[I(p, 1)] == IDLE && phase[I(p, 2)] == IDLE)
 #endif
 
-/* give: the record says what this worker saved last, and is free. */
+/* give: the record keeps what this worker saved last, and has no owner any more. */
 inline give(p) {
 	atomic {
 		hold[p] == HELD && !gave[p] && unbegun(p) ->
@@ -453,7 +456,7 @@ inline give(p) {
 	}
 }
 
-/* inspect: what has to be true at the moment when the pass is said to be complete. */
+/* inspect: the properties that must hold when the pass is closed. */
 inline inspect() {
 	check(closed_once, !pass.closed);
 	for (n : 0 .. PARTS - 1) {
@@ -469,7 +472,7 @@ inline inspect() {
 	n = 0
 }
 
-/* inLedger: whether a chunk that counts lists the item. */
+/* inLedger: reports whether a valid chunk contains the item. */
 inline inLedger(i) {
 #ifdef REFUSE
 	for (e : 0 .. LIVES) {
@@ -486,7 +489,7 @@ inline inLedger(i) {
 #endif
 }
 
-/* EACH... offer a step on each partition or item as branches of a do. */
+/* EACH...: branches of a do with a step for each partition or item. */
 #if PARTS == 1
 #define EACH_PARTITION(step) :: step(0)
 #else
@@ -524,7 +527,7 @@ inline inLedger(i) {
 #define mayBegin (begun == me)
 #endif
 
-/* forget: all of a worker's memory is gone. */
+/* forget: a worker loses its memory. */
 inline forget() {
 	for (n : 0 .. PARTS - 1) { drop(n) }
 	for (n : 0 .. ITEMS - 1) { phase[n] = IDLE; value[n] = 0 }
@@ -533,17 +536,17 @@ inline forget() {
 
 proctype Worker(byte me) {
 	byte hold[PARTS], version[PARTS], epoch[PARTS], cursor[PARTS], count[PARTS];
-	byte to[PARTS];         /* where the cursor will be after the save under way */
+	byte to[PARTS];         /* the cursor after the save in progress */
 	byte phase[ITEMS];
-	byte value[ITEMS];      /* as it was read */
-	byte seen;              /* version of the pass */
+	byte value[ITEMS];      /* the value that was read */
+	byte seen;              /* the version of the pass record that was read */
 	byte n, k;
 	bool listed;
 #ifdef GIVE
 	bool gave[PARTS];       /* partitions that were handed over */
 #endif
 #ifdef REFUSE
-	byte chunks[PARTS];     /* of this epoch */
+	byte chunks[PARTS];     /* number of ledger chunks of this epoch */
 	byte list, e;
 #endif
 
@@ -565,13 +568,13 @@ work:	do
 	:: atomic { crashes < CRASHES -> crashes++; goto over }
 	od;
 
-	/* close: Passes.Done, one record after the other, */
+	/* close: Passes.Done reads one record after the other, */
 	do
 	:: atomic { n < PARTS && looksDone(n) -> n++ }
 	:: atomic { n < PARTS && !looksDone(n) -> n = 0; goto work }
 	:: atomic { n == PARTS -> n = 0; break }
 	od;
-	/* then Passes.Update, until the record is Finished: whoever finds it so is content. */
+	/* then Passes.Update repeats until the record is Finished, by this or another worker. */
 	do
 	:: atomic {
 		if
@@ -592,8 +595,8 @@ over:	skip;
 	d_step { forget() }
 }
 
-/* overwrite: the application puts in a value of its own, at any time. Its writers are
- * switched over from the old key to the new once. */
+/* overwrite: the application writes a new value at any time. It switches from the old key
+ * to the new key once. */
 inline overwrite(i) {
 	atomic { writes < WRITES -> writes++; item[i].value++; item[i].key = switched }
 }
@@ -633,8 +636,8 @@ init {
 	}
 }
 
-/* With a worker started again after a crash, every pass is closed some day, provided
- * that every process goes on when it can (weak fairness). */
+/* If a worker is restarted after a crash, every pass is eventually closed, provided that
+ * every process continues when it can (weak fairness). */
 #ifdef PROGRESS
 ltl progress { <> pass.closed }
 #endif

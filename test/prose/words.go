@@ -166,7 +166,7 @@ func listFiles(paths []string) ([]string, error) {
 	return slices.Compact(files), nil
 }
 
-// isGenerated reports whether a Go file says that a program wrote it.
+// isGenerated reports whether a program wrote the Go file, according to its first lines.
 func isGenerated(text []byte) bool {
 	return bytes.Contains(text[:min(len(text), 200)], []byte("Code generated "))
 }

@@ -53,9 +53,9 @@ func (s *Service) authorize(r request, c Call) error {
 }
 
 // SetHeaders makes the service write false key tokens into headers, which KMS never does. New
-// blobs under a symmetric key carry the token of the current material of the key whose ARN headerKey
-// returns; "" means the key itself. Nil ends this. The service still decrypts each blob with
-// the key that made it. headerKey must not call the Service.
+// blobs under a symmetric key carry the token of the current material of the key whose ARN
+// headerKey returns; "" means the key itself. Nil ends this. The service still decrypts each blob
+// with the key that made it. headerKey must not call the Service.
 func (s *Service) SetHeaders(headerKey func(keyARN string) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

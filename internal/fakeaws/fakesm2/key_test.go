@@ -7,8 +7,8 @@ import (
 	"rotator/internal/fakeaws/fakesm2"
 )
 
-// TestCiphertextsFromOutside: the fake KMS decrypts a ciphertext that was made outside of KMS with the
-// public key. SM2 keys exist in the China Regions only.
+// TestCiphertextsFromOutside: the fake KMS decrypts a ciphertext that was made outside of KMS with
+// the public key. SM2 keys exist in the China Regions only.
 func TestCiphertextsFromOutside(t *testing.T) {
 	kms := fakekms.New(fakekms.Config{Region: "cn-north-1", Account: "111122223333",
 		SM2: fakesm2.New})

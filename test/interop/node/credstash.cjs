@@ -1,5 +1,5 @@
-// Credentials of credstash, with nodecredstash. It reads one request as JSON from
-// stdin and writes the answer to stdout.
+// Writes and reads credentials with nodecredstash. The program reads one request as JSON from
+// stdin and writes its response to stdout.
 const { readFileSync } = require('node:fs')
 
 process.env.AWS_SDK_JS_SUPPRESS_MAINTENANCE_MODE_MESSAGE = '1'
@@ -18,12 +18,12 @@ const commands = {
     return {}
   },
 
-  // get answers "" for every secret that reads as it should, or what went wrong.
+  // get returns "" for every secret with the expected plaintext, otherwise the error.
   async get({ secrets }) {
     const answers = {}
     for (const { name, version, secret, context } of secrets) {
       try {
-        answers[`${name} ${version}`] = (await credstash.getSecret({ name, version, context })) === secret ? '' : 'it is not what was stored'
+        answers[`${name} ${version}`] = (await credstash.getSecret({ name, version, context })) === secret ? '' : 'the plaintext differs from the stored one'
       } catch (error) {
         answers[`${name} ${version}`] = String(error.message || error)
       }

@@ -1,13 +1,13 @@
-// Branch keys and messages under them, with the AWS Encryption SDK for JavaScript.
-// It reads one request as JSON from stdin and writes the answer to stdout.
+// Writes and reads branch keys, and messages under them, with the AWS Encryption SDK for
+// JavaScript. The program reads one request as JSON from stdin and writes its response to stdout.
 import { readFileSync } from 'node:fs'
 import esdk from '@aws-crypto/client-node'
 
 const { BranchKeyStoreNode, KmsHierarchicalKeyRingNode, buildClient, CommitmentPolicy } = esdk
 const request = JSON.parse(readFileSync(0, 'utf8'))
 
-// "discovery", or {identifier: ARN}. Every process has a cache of its own, so that
-// the first use of a branch key asks KMS.
+// request.kms is "discovery" or {identifier: ARN}. Every process has its own cache, so the first
+// use of a branch key sends a request to KMS.
 const store = new BranchKeyStoreNode({
   storage: { ddbTableName: request.table },
   logicalKeyStoreName: request.store,
@@ -17,7 +17,7 @@ const { encrypt, decrypt } = buildClient(CommitmentPolicy.REQUIRE_ENCRYPT_REQUIR
 const keyring = (branchKeyId) => new KmsHierarchicalKeyRingNode({ branchKeyId, keyStore: store, cacheLimitTtl: 600 })
 const encryptionContext = { purpose: 'conf' }
 
-// message encrypts a text under the version of a branch key that is active now.
+// message encrypts a text under the active version of a branch key.
 async function message(id, text) {
   const { result } = await encrypt(keyring(id), text, { encryptionContext })
   const { branchKeyVersion } = await store.getActiveBranchKey(id)
@@ -25,7 +25,7 @@ async function message(id, text) {
 }
 
 const commands = {
-  // write makes a branch key with as many versions as there are texts.
+  // write creates a branch key with one version for each text.
   async write({ id, context, texts }) {
     const { branchKeyIdentifier } = await store.createKey({ branchKeyIdentifier: id, encryptionContext: context })
     const messages = []
@@ -36,19 +36,19 @@ const commands = {
     return messages
   },
 
-  // version makes one more version of a branch key that exists.
+  // version creates another version of an existing branch key.
   async version({ id, text }) {
     await store.versionKey({ branchKeyIdentifier: id })
     return [await message(id, text)]
   },
 
-  // read decrypts messages, and gets the keys of their versions and the active one;
-  // each answer is "" or what went wrong.
+  // read decrypts messages, and reads the branch key in their version and in the active version.
+  // Each answer is "" or the error.
   async read({ messages }) {
     const answers = {}
     const attempt = async (name, read) => {
       try {
-        answers[name] = (await read()) ? '' : 'it is not what was stored'
+        answers[name] = (await read()) ? '' : 'the plaintext differs from the stored one'
       } catch (error) {
         answers[name] = String(error.message || error)
       }
