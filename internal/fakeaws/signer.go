@@ -15,7 +15,7 @@ import (
 type signers struct {
 	mu      sync.Mutex
 	expired map[string]bool // by access key id
-	offset   time.Duration   // of the server's clock relative to the real time
+	offset  time.Duration   // of the server's clock relative to the real time
 }
 
 // Expire makes all services refuse requests that are signed with the access key, from now on,

@@ -136,7 +136,7 @@ func mutants() []mutant {
 			"[]map[string]string{}",
 			[]string{"./internal/reencrypt", "-run", "TestSlotIDs"}},
 		{"a log is accepted without its checkpoint", "internal/rotate/recover.go",
-			"if !ok || trace.Record.After != found || ", "if !ok || false && ",
+			"if !ok || trace.Record.After != found ||\n", "if !ok || false &&\n",
 			[]string{"./internal/rotate", "-run", "TestLogIsEvidence"}},
 		{"a hint of a log is accepted", "internal/rotate/recover.go",
 			"if !trace.Kept {", "if false {",

@@ -39,7 +39,7 @@ type Service struct {
 	mu     sync.RWMutex
 	tables map[string]*table
 	policy func(Call) bool
-	isHot    func(table, key string) bool
+	isHot  func(table, key string) bool
 }
 
 // New creates a Service without tables.

@@ -53,8 +53,8 @@ type Service struct {
 	// key.
 	headerKey func(keyARN string) string
 	// falseHeaders has the material that made a blob with a false token, by the header of the blob.
-	falseHeaders   map[string]*material
-	grants []*grant // in order of creation
+	falseHeaders map[string]*material
+	grants       []*grant // in order of creation
 	// If holdGrants is true, new grants have no effect without their token.
 	holdGrants bool
 	noBlob     string // see SetNoBlobCode; "" is the behavior of KMS
@@ -71,11 +71,11 @@ func New(c Config) *Service {
 		}
 	}
 	s := &Service{
-		config:  c,
-		keys:    map[string]*key{},
-		aliases: map[string]*alias{},
-		tokens:  map[token]*material{},
-		falseHeaders:    map[string]*material{},
+		config:       c,
+		keys:         map[string]*key{},
+		aliases:      map[string]*alias{},
+		tokens:       map[token]*material{},
+		falseHeaders: map[string]*material{},
 	}
 	s.operations = map[string]operation{
 		"CreateKey":                       decode(s.createKey),

@@ -14,7 +14,7 @@ import (
 // listing has the parameters of both list operations.
 type listing struct {
 	prefix, delimiter string
-	maxKeys              int
+	maxKeys           int
 	encode            bool
 }
 
@@ -22,7 +22,7 @@ func newListing(r request) listing {
 	l := listing{
 		prefix:    r.query.Get("prefix"),
 		delimiter: r.query.Get("delimiter"),
-		maxKeys:      1000,
+		maxKeys:   1000,
 		encode:    r.query.Get("encoding-type") == "url",
 	}
 	if n, err := strconv.Atoi(r.query.Get("max-keys")); err == nil {
