@@ -46,7 +46,7 @@ func TestFullStdout(t *testing.T) {
 		r := p.Begin(t).End(t)
 		if r.Code != exitStorage || !strings.Contains(r.Log, "write to stdout: ") ||
 			!strings.Contains(r.Log, "no space left on device") {
-			t.Errorf("want exit code %d, and why: %s", exitStorage, r)
+			t.Errorf("want exit code %d and the reason: %s", exitStorage, r)
 		}
 	}
 }
@@ -78,7 +78,7 @@ func TestExceptionsIntoOutput(t *testing.T) {
 		r := p.Begin(t).End(t)
 		_ = file.Close()
 		if r.Code != exitUsage || !strings.Contains(r.Log, "stdout is written to this file too") {
-			t.Errorf("%s: want exit code %d, and why: %s", list, exitUsage, r)
+			t.Errorf("%s: want exit code %d and the reason: %s", list, exitUsage, r)
 		}
 	}
 }
@@ -94,7 +94,7 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 		"run":    "Continue with: rotator run -f job.yaml",
 	} {
 		p := w.Command(command, "--exact").Begin(t)
-		until(t, "some requests", asked(w, 10))
+		until(t, "some requests", requestsSent(w, 10))
 		p.Signal(t, syscall.SIGTERM)
 		r := p.End(t)
 		if r.Code != exitInterrupted || !strings.Contains(r.Log, advice) {
@@ -102,7 +102,7 @@ func TestStoppedCommandsAdvise(t *testing.T) {
 		}
 		if goesOn := strings.Contains(r.Log, "ontinue"); goesOn != (command == "run") ||
 			strings.Contains(r.Log, "to resume") {
-			t.Errorf("%s: only a run goes on where it was stopped: %s", command, r)
+			t.Errorf("%s: the advice to resume applies to run only: %s", command, r)
 		}
 	}
 }
@@ -186,7 +186,7 @@ func TestUnusableKeys(t *testing.T) {
 			r := w.Run(t, "run")
 			if r.Code != exitAccess || !strings.Contains(r.Log, field+": key "+key+": ") ||
 				!strings.Contains(r.Log, want) {
-				t.Errorf("%s %s: want exit code %d and %q: %s", field, state, exitAccess, want, r)
+				t.Errorf("%s, %s: want exit code %d and %q: %s", field, state, exitAccess, want, r)
 			}
 		}
 		if err := w.Server.KMS().SetState(key, fakekms.PendingDeletion); err != nil {
@@ -215,7 +215,7 @@ func TestDeniedSlotsInLedger(t *testing.T) {
 	})
 	r := w.Run(t, "run")
 	if r.Code != exitAccess || len(ledger(t, w)) == 0 {
-		t.Fatalf("want exit code %d, and slots in the ledger: %s", exitAccess, r)
+		t.Fatalf("want exit code %d and slots in the ledger: %s", exitAccess, r)
 	}
 	deniedInLedger(t, w, r)
 	w.Server.DynamoDB().SetPolicy(nil)

@@ -96,7 +96,8 @@ func clientsOfAttempts() []attemptsOf {
 	}
 	rows := func(client func(aws.Config) *dynamodb.Client) func(context.Context, aws.Config) {
 		return func(ctx context.Context, cfg aws.Config) {
-			_, _ = client(cfg).DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: aws.String("t")})
+			_, _ = client(cfg).DescribeTable(ctx,
+				&dynamodb.DescribeTableInput{TableName: aws.String("t")})
 		}
 	}
 	objects := func(client func(aws.Config) *s3.Client) func(context.Context, aws.Config) {
@@ -108,19 +109,25 @@ func clientsOfAttempts() []attemptsOf {
 		{"KMS", kmsCall(false), 1},
 		{"KMS by the SDK", kmsCall(true), 1},
 		{"tables", rows(tableClient), 1},
-		{"buckets", objects(func(cfg aws.Config) *s3.Client { return objectClient(cfg, "bucket") }), 1},
+		{"buckets",
+			objects(func(cfg aws.Config) *s3.Client { return objectClient(cfg, "bucket") }), 1},
 		{"checkpoint in a table", rows(stateTable), 0},
 		{"checkpoint in a bucket", objects(stateBucket), 0},
 		{"quotas", func(ctx context.Context, cfg aws.Config) {
 			code := aws.String(symmetricQuota)
 			_, _ = quotaClient(cfg).GetServiceQuota(ctx,
-				&servicequotas.GetServiceQuotaInput{ServiceCode: aws.String("kms"), QuotaCode: code})
+				&servicequotas.GetServiceQuotaInput{
+					ServiceCode: aws.String("kms"),
+					QuotaCode:   code,
+				})
 		}, mostAttempts},
 		{"role", func(ctx context.Context, cfg aws.Config) {
 			assumed := withTarget(cfg, "", "", "arn:aws:iam::111122223333:role/r")
 			_, _ = assumed.Credentials.Retrieve(ctx)
 		}, mostAttempts},
-		{"caller", func(ctx context.Context, cfg aws.Config) { _, _ = callerOf(ctx, cfg) }, mostAttempts},
+		{"caller", func(ctx context.Context, cfg aws.Config) {
+			_, _ = callerOf(ctx, cfg)
+		}, mostAttempts},
 	}
 }
 
@@ -140,8 +147,15 @@ func (a attemptsOf) check(t *testing.T, at []time.Time) {
 	}
 }
 
-// TestCredentialsAreAskedForAgain: the credential providers retry after a temporary error.
-func TestCredentialsAreAskedForAgain(t *testing.T) {
+// providerCase is a credential provider, a temporary error, and the response with credentials.
+type providerCase struct {
+	name     string
+	status   int
+	response string
+	env      func(url, token string) map[string]string
+}
+
+func providerCases() []providerCase {
 	const role = `<AssumeRoleWithWebIdentityResponse ` +
 		`xmlns="https://sts.amazonaws.com/doc/2011-06-15/">` +
 		`<AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>AKIDEXAMPLE</AccessKeyId>` +
@@ -150,38 +164,43 @@ func TestCredentialsAreAskedForAgain(t *testing.T) {
 		`</AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>`
 	const container = `{"AccessKeyId": "AKIDEXAMPLE", "SecretAccessKey": "not-a-secret",` +
 		` "Token": "token", "Expiration": "2099-01-01T00:00:00Z"}`
-	for _, test := range []struct {
-		name   string
-		status int
-		answer string
-		env    func(url, token string) map[string]string
-	}{
-		{"web identity", http.StatusServiceUnavailable, role, func(url, token string) map[string]string {
-			return map[string]string{
-				"AWS_ROLE_ARN":                "arn:aws:iam::111122223333:role/r",
-				"AWS_WEB_IDENTITY_TOKEN_FILE": token,
-				"AWS_ENDPOINT_URL_STS":        url,
-			}
-		}},
+	return []providerCase{
+		{"web identity", http.StatusServiceUnavailable, role,
+			func(url, token string) map[string]string {
+				return map[string]string{
+					"AWS_ROLE_ARN":                "arn:aws:iam::111122223333:role/r",
+					"AWS_WEB_IDENTITY_TOKEN_FILE": token,
+					"AWS_ENDPOINT_URL_STS":        url,
+				}
+			}},
 		{"container", http.StatusTooManyRequests, container, func(url, _ string) map[string]string {
 			return map[string]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI": url}
 		}},
-	} {
+	}
+}
+
+// TestCredentialProvidersRetry: the credential providers retry after a temporary error.
+func TestCredentialProvidersRetry(t *testing.T) {
+	for _, test := range providerCases() {
 		t.Run(test.name, func(t *testing.T) {
-			var asked atomic.Int32
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if asked.Add(1) < mostAttempts {
+			var requests atomic.Int32
+			server := httptest.NewServer(http.HandlerFunc(func(
+				w http.ResponseWriter,
+				r *http.Request,
+			) {
+				if requests.Add(1) < mostAttempts {
 					w.WriteHeader(test.status)
 					return
 				}
-				_, _ = io.WriteString(w, test.answer)
+				_, _ = io.WriteString(w, test.response)
 			}))
 			defer server.Close()
 			token := filepath.Join(t.TempDir(), "token")
 			if err := os.WriteFile(token, []byte("a token"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"} {
+			for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY",
+				"AWS_PROFILE"} {
 				t.Setenv(name, "")
 			}
 			t.Setenv("AWS_REGION", "eu-west-1")
@@ -194,7 +213,7 @@ func TestCredentialsAreAskedForAgain(t *testing.T) {
 			}
 			held, err := cfg.Credentials.Retrieve(t.Context())
 			if err != nil || held.AccessKeyID != "AKIDEXAMPLE" {
-				t.Errorf("after %d requests: %v", asked.Load(), err)
+				t.Errorf("after %d requests: %v", requests.Load(), err)
 			}
 		})
 	}

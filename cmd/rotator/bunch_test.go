@@ -24,7 +24,7 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// arrivals are the times of the ReEncrypt requests at a server.
+// arrivals contains the times of the ReEncrypt requests at a server.
 type arrivals struct {
 	mu    sync.Mutex
 	times []time.Time
@@ -93,17 +93,17 @@ func TestPreflightPassesTheLimiter(t *testing.T) {
 			}
 			if name == "retry" {
 				if code, out, errs := command(t, m.env, "run", "-f", file); code != 0 {
-					t.Fatalf("exit %d: %s%s", code, out, errs)
+					t.Fatalf("exit code %d: %s%s", code, out, errs)
 				}
 			}
 			var seen arrivals
 			seen.watch(m)
 			if code, out, errs := command(t, m.env, name, "-f", file, "--exact"); code != 0 {
-				t.Fatalf("exit %d: %s%s", code, out, errs)
+				t.Fatalf("exit code %d: %s%s", code, out, errs)
 			}
 			seen.check(t, (rate+1)*margin(1.6)) // without the limiter: 13
 			if n := len(seen.times); n < sources+1 {
-				t.Errorf("%d requests, want a dry run for each of %d keys", n, sources+1)
+				t.Errorf("%d requests, want one dry run for each of %d keys", n, sources+1)
 			}
 		})
 	}
@@ -160,7 +160,7 @@ func (p *gatedProxy) accept() {
 	}
 }
 
-// fillBucket writes objects that hold one ciphertext each, all the same.
+// fillBucket writes objects that hold the same ciphertext.
 func (m *mixed) fillBucket(t *testing.T, objects int) {
 	t.Helper()
 	blob, err := m.server.KMS().Encrypt(m.keys["old"], []byte("a data key"), nil)
@@ -180,12 +180,12 @@ func (m *mixed) fillBucket(t *testing.T, objects int) {
 
 // expiring is a credential server. Its credentials expire after two seconds, and its second
 // response takes three seconds.
-func expiring(t *testing.T) (address string, asked *atomic.Int32) {
-	asked = &atomic.Int32{}
+func expiring(t *testing.T) (address string, requests *atomic.Int32) {
+	requests = &atomic.Int32{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		const window = 5 * time.Minute // the SDK renews credentials this long before they expire
 		expires := time.Now().Add(window + 2*time.Second)
-		if asked.Add(1) == 2 {
+		if requests.Add(1) == 2 {
 			time.Sleep(3 * time.Second)
 			expires = expires.Add(time.Hour)
 		}
@@ -193,7 +193,7 @@ func expiring(t *testing.T) (address string, asked *atomic.Int32) {
 			`"Token": "token", "Expiration": %q}`, expires.UTC().Format(time.RFC3339))
 	}))
 	t.Cleanup(server.Close)
-	return server.URL, asked
+	return server.URL, requests
 }
 
 // TestARunIsNotBunched: after a slow renewal of credentials, or a stall of connections, a run
@@ -211,10 +211,10 @@ func TestARunIsNotBunched(t *testing.T) {
 			m := newMixed(t, 0)
 			m.fillBucket(t, objects)
 			var seen arrivals
-			env, asked := m.env, &atomic.Int32{}
+			env, requests := m.env, &atomic.Int32{}
 			if name != "connections" {
 				var address string
-				address, asked = expiring(t)
+				address, requests = expiring(t)
 				env = append(env, "AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=",
 					"AWS_SESSION_TOKEN=", "AWS_CONTAINER_CREDENTIALS_FULL_URI="+address)
 			} else {
@@ -248,8 +248,8 @@ func TestARunIsNotBunched(t *testing.T) {
 			if code != 0 {
 				t.Fatalf("exit %d: %s%s", code, out, errs)
 			}
-			if name != "connections" && asked.Load() != 2 {
-				t.Errorf("credentials were asked for %d times, want 2", asked.Load())
+			if name != "connections" && requests.Load() != 2 {
+				t.Errorf("%d requests for credentials, want 2", requests.Load())
 			}
 			t.Logf("took %s", time.Since(began))
 			seen.check(t, 1.1*rate*margin(1.18))

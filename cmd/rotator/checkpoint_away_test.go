@@ -15,7 +15,7 @@ import (
 func TestCheckpointStaysAway(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("outages take their time: not with -short")
+		t.Skip("outages take too long for -short")
 	}
 	for cause, away := range map[string]mode{
 		"connection refused": refusing, "HTTP 503": failed503, "no answer in time": silent,
@@ -28,13 +28,13 @@ func TestCheckpointStaysAway(t *testing.T) {
 			f := newFront(t, w.Server.Endpoint())
 			replaceInJob(t, w, harness.InTable, harness.InTable+"?endpoint=http://"+f.address)
 			p := runs(w).Begin(t)
-			until(t, "some requests", asked(w, 10))
+			until(t, "some requests", requestsSent(w, 10))
 			f.set(t, away)
 			r := p.End(t)
 			want := fmt.Sprintf("the checkpoint: DynamoDB at http://%s gave no usable answer: %s (",
 				f.address, cause)
-			if said := stopLines(r); r.Code != exitUnavailable || len(said) != 2 ||
-				!strings.Contains(said[0], want) {
+			if lines := stopLines(r); r.Code != exitUnavailable || len(lines) != 2 ||
+				!strings.Contains(lines[0], want) {
 				t.Errorf("want exit code %d and %q once: %s", exitUnavailable, want, r)
 			}
 			notSaved := fmt.Sprintf("PutItem, DynamoDB at http://%s gives no usable answer: %s",
@@ -68,6 +68,6 @@ func TestUnsharedRateNamesTheOutage(t *testing.T) {
 	r := w.Run(t, "audit", "-o", "json")
 	if r.Took > time.Minute || !strings.Contains(r.Log, "the checkpoint cannot be used") ||
 		!strings.Contains(r.Log, "gives no usable answer: HTTP 503; if a run") {
-		t.Errorf("want the answer of the checkpoint: %s", r)
+		t.Errorf("want the last response of the checkpoint: %s", r)
 	}
 }

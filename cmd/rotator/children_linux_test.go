@@ -90,7 +90,7 @@ func TestCredentialProcess(t *testing.T) {
 					shutdownGrace, took, r)
 			}
 			if len(begun) < 2 {
-				t.Errorf("%d processes, want the shell and sleep", len(begun))
+				t.Errorf("%d processes, want 2, the shell and sleep", len(begun))
 			}
 			until(t, "the end of the credential_process", func() bool {
 				return len(running(begun)) == 0

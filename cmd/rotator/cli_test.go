@@ -34,8 +34,7 @@ import (
 	"rotator/internal/harness"
 )
 
-// TestMain lets the test binary be rotator itself, for scripts and for tests that
-// kill it.
+// TestMain runs the test binary as rotator itself, for scripts and for tests that kill it.
 func TestMain(m *testing.M) {
 	if os.Getenv("ROTATOR_TEST_RUN") == "1" {
 		main()
@@ -45,9 +44,9 @@ func TestMain(m *testing.M) {
 }
 
 // waitInParallel raises the default of -parallel. The tests of this package start processes and
-// wait for them, for leases and for outages most of the time, so more of them can run at the same
-// time than there are processors. The flag on the command line still takes precedence, because
-// the flags have not been parsed yet.
+// mostly wait for them, for leases and for outages, so more tests can run concurrently than there
+// are processors. The flag on the command line still takes precedence, because the flags have not
+// been parsed yet.
 func waitInParallel() {
 	perProcessor := 4
 	if raceEnabled {
@@ -82,47 +81,44 @@ func waitInParallel() {
 //	                            is printed again by report with the job file FILE
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(env *testscript.Env) error { return setup(t, env) }, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"exits":   exits,
-		"writes":  writes,
-		"disable": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).disable(ts, args) },
-		"enable": func(ts *testscript.TestScript, _ bool, args []string) {
-			of(ts).enable(ts, args)
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup:               func(env *testscript.Env) error { return setup(t, env) },
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":   exits,
+			"writes":  writes,
+			"disable": inWorld((*world).disable),
+			"enable":  inWorld((*world).enable),
+			"retire":  inWorld((*world).retire),
+			"renew":   inWorld((*world).renew),
+			"repoint": inWorld((*world).repoint),
+			"rewrite": inWorld((*world).rewrite),
+			"damage":  inWorld((*world).damage),
+			"store":   inWorld((*world).store),
+			"seal":    inWorld((*world).seal),
+			"body":    inWorld((*world).body),
+			"pose":    inWorld((*world).pose),
+			"share":   inWorld((*world).share),
+			"hold":    hold,
+			"kept":    kept,
+			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
+				of(ts).server.Faults().Set(args[0],
+					fault.Fault{
+						Kind:   fault.Refusal,
+						Answer: fault.Answer{Code: "AccessDeniedException"},
+					})
+			},
+			"allow": func(ts *testscript.TestScript, _ bool, args []string) {
+				of(ts).server.Faults().Clear(args[0])
+			},
+			"quota": inWorld((*world).quota),
 		},
-		"retire": func(ts *testscript.TestScript, _ bool, args []string) {
-			of(ts).retire(ts, args)
-		},
-		"renew": func(ts *testscript.TestScript, _ bool, args []string) {
-			of(ts).renew(ts, args)
-		},
-		"repoint": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).repoint(ts, args) },
-		"rewrite": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).rewrite(ts, args) },
-		"damage": func(ts *testscript.TestScript, _ bool, args []string) {
-			of(ts).damage(ts, args)
-		},
-		"store": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).store(ts, args) },
-		"seal":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).seal(ts, args) },
-		"body":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).body(ts, args) },
-		"pose":  func(ts *testscript.TestScript, _ bool, args []string) { of(ts).pose(ts, args) },
-		"share": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).share(ts, args) },
-		"hold":  hold,
-		"kept":  kept,
-		"deny": func(ts *testscript.TestScript, _ bool, args []string) {
-			of(ts).server.Faults().Set(args[0],
-				fault.Fault{
-					Kind:   fault.Refusal,
-					Answer: fault.Answer{Code: "AccessDeniedException"},
-				})
-		},
-		"allow": func(ts *testscript.TestScript, _ bool, args []string) {
-			of(ts).server.Faults().Clear(args[0])
-		},
-		"quota": func(ts *testscript.TestScript, _ bool, args []string) { of(ts).quota(ts, args) },
-	}})
+	})
 }
 
-// world is what a script works on: 20 items and 5 objects under the old key, one
-// poison item, and one under a third key.
+// world is the environment of a script: 20 items and 5 objects under the old key, one ciphertext
+// that KMS cannot decrypt, and one under a third key.
 type world struct {
 	server          *fakeaws.Server
 	dynamodb        *dynamodb.Client
@@ -134,6 +130,13 @@ type worldKey struct{}
 
 func of(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
+// inWorld returns the command of a script that calls a method of its world.
+func inWorld(
+	do func(*world, *testscript.TestScript, []string),
+) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) { do(of(ts), ts, args) }
+}
+
 func setup(t *testing.T, env *testscript.Env) error {
 	server, err := fakeaws.Start(fakeaws.Config{})
 	if err != nil {
@@ -143,7 +146,8 @@ func setup(t *testing.T, env *testscript.Env) error {
 	harness.Watch(t, server, "dynamodb:CreateTable", // of checkpoint create-table
 		"servicequotas:GetServiceQuota", "servicequotas:GetAWSDefaultServiceQuota") // of kms.quota
 	cfg := aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
+			"not-a-secret", "")}
 	w := &world{server: server, dynamodb: dynamodb.NewFromConfig(cfg),
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true })}
 	env.Values[worldKey{}] = w
@@ -167,7 +171,7 @@ func kept(ts *testscript.TestScript, _ bool, args []string) {
 	number := fmt.Sprint(want["read_pass"])
 	ts.Check(ts.Exec("rotator", "report", "-f", args[0], "--read-pass", number, "-o", "json"))
 	if got := result(); !reflect.DeepEqual(got, want) {
-		ts.Fatalf("read-only pass %s is stored as\n%v\nand was printed as\n%v", number, got, want)
+		ts.Fatalf("read-only pass %s is stored as\n%v\nbut was printed as\n%v", number, got, want)
 	}
 }
 
@@ -199,9 +203,18 @@ func (w *world) fill() error {
 	}
 	ctx := context.Background()
 	for table, key := range map[string]string{"customers": "id", "sessions": "session"} {
-		if _, err := w.dynamodb.CreateTable(ctx, &dynamodb.CreateTableInput{TableName: &table, BillingMode: types.BillingModePayPerRequest,
-			KeySchema:            []types.KeySchemaElement{{AttributeName: &key, KeyType: types.KeyTypeHash}},
-			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: &key, AttributeType: types.ScalarAttributeTypeS}}}); err != nil {
+		if _, err := w.dynamodb.CreateTable(ctx, &dynamodb.CreateTableInput{
+			TableName:   &table,
+			BillingMode: types.BillingModePayPerRequest,
+			KeySchema: []types.KeySchemaElement{{
+				AttributeName: &key,
+				KeyType:       types.KeyTypeHash,
+			}},
+			AttributeDefinitions: []types.AttributeDefinition{{
+				AttributeName: &key,
+				AttributeType: types.ScalarAttributeTypeS,
+			}},
+		}); err != nil {
 			return err
 		}
 	}
@@ -210,7 +223,8 @@ func (w *world) fill() error {
 			return err
 		}
 	}
-	if _, err := w.s3.CreateBucket(ctx, &s3.CreateBucketInput{Bucket: aws.String("vault")}); err != nil {
+	if _, err := w.s3.CreateBucket(ctx,
+		&s3.CreateBucketInput{Bucket: aws.String("vault")}); err != nil {
 		return err
 	}
 	for i := range 5 {
@@ -227,17 +241,22 @@ func (w *world) putObject(name, key string) error {
 	if err != nil {
 		return err
 	}
-	_, err = w.s3.PutObject(context.Background(), &s3.PutObjectInput{Bucket: aws.String("vault"), Key: &name,
-		Body: strings.NewReader(base64.StdEncoding.EncodeToString(blob))})
+	_, err = w.s3.PutObject(context.Background(), &s3.PutObjectInput{
+		Bucket: aws.String("vault"),
+		Key:    &name,
+		Body:   strings.NewReader(base64.StdEncoding.EncodeToString(blob)),
+	})
 	return err
 }
 
-// put stores an item under a key; "poison" is a key that there is not.
+// put stores an item under a key. The key "poison" does not exist: the ciphertext cannot be
+// decrypted.
 func (w *world) put(id, key string) error {
 	blob := []byte(strings.Repeat("poison", 30))
 	if key != "poison" {
 		var err error
-		if blob, err = w.server.KMS().Encrypt(key, []byte("secret of "+id), map[string]string{"tenant": "t1"}); err != nil {
+		if blob, err = w.server.KMS().Encrypt(key, []byte("secret of "+id),
+			map[string]string{"tenant": "t1"}); err != nil {
 			return err
 		}
 	}
@@ -245,13 +264,23 @@ func (w *world) put(id, key string) error {
 }
 
 func (w *world) putBlob(id string, blob []byte) error {
-	_, err := w.dynamodb.PutItem(context.Background(), &dynamodb.PutItemInput{TableName: aws.String("customers"), Item: map[string]types.AttributeValue{
-		"id": &types.AttributeValueMemberS{Value: id}, "tenant": &types.AttributeValueMemberS{Value: "t1"}, "ssn": &types.AttributeValueMemberB{Value: blob}}})
+	_, err := w.dynamodb.PutItem(context.Background(), &dynamodb.PutItemInput{
+		TableName: aws.String("customers"),
+		Item: map[string]types.AttributeValue{
+			"id":     &types.AttributeValueMemberS{Value: id},
+			"tenant": &types.AttributeValueMemberS{Value: "t1"},
+			"ssn":    &types.AttributeValueMemberB{Value: blob}},
+	})
 	return err
 }
 
 func (w *world) arn(ts *testscript.TestScript, name string) string {
-	arn, ok := map[string]string{"old": w.old, "new": w.new, "third": w.third, "poison": "poison"}[name]
+	arn, ok := map[string]string{
+		"old":    w.old,
+		"new":    w.new,
+		"third":  w.third,
+		"poison": "poison",
+	}[name]
 	if !ok {
 		ts.Fatalf("there is no key %s", name)
 	}
@@ -303,7 +332,8 @@ func (w *world) rewrite(ts *testscript.TestScript, args []string) {
 }
 
 func (w *world) share(ts *testscript.TestScript, args []string) {
-	blob, err := w.server.KMS().Encrypt(w.arn(ts, args[0]), []byte("data key"), map[string]string{"tenant": "t1"})
+	blob, err := w.server.KMS().Encrypt(w.arn(ts, args[0]), []byte("data key"),
+		map[string]string{"tenant": "t1"})
 	ts.Check(err)
 	for _, id := range args[1:] {
 		ts.Check(w.putBlob(id, blob))
@@ -375,7 +405,7 @@ func (w *world) body(ts *testscript.TestScript, args []string) {
 	got, err := io.ReadAll(out.Body)
 	ts.Check(err)
 	if !regexp.MustCompile(args[1]).Match(got) {
-		ts.Fatalf("%s is %q, not %s", args[0], got, args[1])
+		ts.Fatalf("%s is %q, want a match of %s", args[0], got, args[1])
 	}
 }
 
@@ -410,8 +440,10 @@ func writes(ts *testscript.TestScript, _ bool, args []string) {
 	counts := of(ts).server.Faults().Counts()
 	const puts, objects = 20, 5 // of fill
 	got := counts["dynamodb:PutItem"] - puts + counts["s3:PutObject"] - objects
-	for _, operation := range []string{"dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:BatchWriteItem", "dynamodb:BatchExecuteStatement",
-		"dynamodb:ExecuteStatement", "dynamodb:TransactWriteItems", "s3:CopyObject", "s3:DeleteObject", "s3:CreateMultipartUpload",
+	for _, operation := range []string{"dynamodb:UpdateItem", "dynamodb:DeleteItem",
+		"dynamodb:BatchWriteItem", "dynamodb:BatchExecuteStatement",
+		"dynamodb:ExecuteStatement", "dynamodb:TransactWriteItems", "s3:CopyObject",
+		"s3:DeleteObject", "s3:CreateMultipartUpload",
 		"s3:PutObjectTagging", "s3:PutObjectAcl"} {
 		got += counts[operation]
 	}

@@ -61,22 +61,22 @@ func cutAuditLog(t *testing.T, w *harness.Env) *harness.Process {
 // signalled sends a signal to a run while its first request to KMS waits for a response.
 func signalled(signal syscall.Signal) codeCase {
 	return func(t *testing.T, w *harness.Env) *harness.Process {
-		asked := make(chan struct{}, 1)
+		requested := make(chan struct{}, 1)
 		w.Fault("kms:DescribeKey", fault.Fault{Before: func(requestOf, []byte) {
 			select {
-			case asked <- struct{}{}:
+			case requested <- struct{}{}:
 			default:
 			}
 			<-t.Context().Done()
 		}})
 		p := w.Command("run").Begin(t)
-		<-asked
+		<-requested
 		p.Signal(t, signal)
 		return p
 	}
 }
 
-// unreadableValue runs over a value that is no ciphertext.
+// unreadableValue runs over a value that is not a ciphertext.
 func unreadableValue(t *testing.T, w *harness.Env) *harness.Process {
 	replaceInJob(t, w, "format: raw", "format: base64")
 	return w.Command("run").Begin(t)
@@ -130,10 +130,10 @@ func TestExitCodes(t *testing.T) {
 	}
 	cases, documented := codeCases(), documentedCodes(t)
 	if got := declaredCodes(t); !slices.Equal(got, documented) {
-		t.Errorf("exit.go has the codes %v, and docs/exit-codes.md has %v", got, documented)
+		t.Errorf("exit.go has the codes %v, but docs/exit-codes.md has %v", got, documented)
 	}
 	if got := slices.Sorted(maps.Keys(cases)); !slices.Equal(got, documented) {
-		t.Fatalf("there are cases for %v, and docs/exit-codes.md has %v", got, documented)
+		t.Fatalf("there are cases for %v, but docs/exit-codes.md has %v", got, documented)
 	}
 	for code, start := range cases {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
@@ -175,7 +175,7 @@ func documentedCodes(t *testing.T) (codes []int) {
 		listed = append(listed, number(digits))
 	}
 	if want := append(precedence(), exitDone); !slices.Equal(listed, want) {
-		t.Errorf("docs/exit-codes.md has the order %v, and the program %v", listed, want)
+		t.Errorf("docs/exit-codes.md has the order %v, but the program has %v", listed, want)
 	}
 	return slices.Sorted(slices.Values(codes))
 }

@@ -146,7 +146,7 @@ func newCombination(t *testing.T, from, to keyKind) *combination {
 	must(t, err)
 	b.new, err = server.KMS().CreateKey(to.spec)
 	must(t, err)
-	b.places(t)
+	b.createTargets(t)
 	must(t, os.WriteFile(filepath.Join(b.dir, "job.yaml"), []byte(b.job()), 0o600))
 	return b
 }
@@ -179,7 +179,7 @@ targets:
 func combinedSecret(i int) string { return fmt.Sprintf("plaintext %d", i) }
 
 // places creates the table and the bucket.
-func (b *combination) places(t *testing.T) {
+func (b *combination) createTargets(t *testing.T) {
 	t.Helper()
 	id := aws.String("id")
 	_, err := b.dynamodb.CreateTable(t.Context(), &dynamodb.CreateTableInput{
@@ -256,7 +256,10 @@ func (b *combination) fill(t *testing.T) {
 	}
 }
 
-func (b *combination) command(t *testing.T, args ...string) (cmd *exec.Cmd, out, log *bytes.Buffer) {
+func (b *combination) command(
+	t *testing.T,
+	args ...string,
+) (cmd *exec.Cmd, out, log *bytes.Buffer) {
 	cmd = exec.CommandContext(t.Context(), os.Args[0], append(args, "-f", "job.yaml")...)
 	cmd.Dir = b.dir
 	cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")

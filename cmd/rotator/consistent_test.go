@@ -16,8 +16,8 @@ import (
 	"rotator/internal/harness"
 )
 
-// Verify reads tables with strongly consistent reads, and the other commands do not, since
-// these consume twice the capacity.
+// TestVerifyReadsTablesConsistently: verify reads tables with strongly consistent reads. The other
+// commands do not, because such reads consume twice the capacity.
 func TestVerifyReadsTablesConsistently(t *testing.T) {
 	t.Parallel()
 	server, err := fakeaws.Start(fakeaws.Config{})
@@ -53,14 +53,13 @@ func TestVerifyReadsTablesConsistently(t *testing.T) {
 		scans, consistent := scansOf(t, server, test.command, job)
 		if scans == 0 || test.consistent != (consistent == scans) ||
 			!test.consistent && consistent > 0 {
-			t.Errorf("%s: %d of %d scans are consistent, want all %v", test.command, consistent,
+			t.Errorf("%s: %d of %d scans are consistent, want all: %v", test.command, consistent,
 				scans, test.consistent)
 		}
 	}
 }
 
-// scansOf runs a command and counts its Scan requests and those of them
-// that ask for consistent reads.
+// scansOf runs a command and counts its Scan requests, and those with consistent reads.
 func scansOf(t *testing.T, server *fakeaws.Server, name, job string) (scans, consistent int) {
 	t.Helper()
 	var mu sync.Mutex

@@ -16,9 +16,9 @@ import (
 	"rotator/internal/report"
 )
 
-// TestContextAdded: a row that failed since the file of contexts did not know its
-// name is moved by retry once the file does, in the same pass. A wrong context
-// fails at KMS, and changes nothing.
+// TestContextAdded: a row fails because the context file does not contain its name. After the name
+// is added, retry moves the row in the same pass. With a wrong context, KMS refuses the request and
+// nothing is changed.
 func TestContextAdded(t *testing.T) {
 	t.Parallel()
 	b := newRowBench(t)
@@ -50,7 +50,7 @@ func TestContextAdded(t *testing.T) {
 	b.disable(t, true)
 	missed.row["name"] = textOf("not/listed")
 	if got, err := b.read(t.Context(), c, missed); err != nil || got != "k4" {
-		t.Errorf("read %q, %v", got, err)
+		t.Errorf("the row is decrypted to %q, %v", got, err)
 	}
 }
 

@@ -62,7 +62,7 @@ func credentialCases(home string) []credentialCase {
 		{"unknown profile", profile("absent"), []string{`there is no profile "absent" ` +
 			`(AWS_PROFILE) in ` + file + " (no such profile) and ", "credentials (no such file)",
 			"[profile absent]"}, 0},
-		{"profile without the word", profile("staging"),
+		{"section without the word profile", profile("staging"),
 			[]string{`there is no profile "staging"`, "[profile staging]"}, 0},
 		{"configuration file that does not exist",
 			append(profile("x"), "AWS_CONFIG_FILE="+gone), []string{gone + " (no such file)"}, 0},
@@ -85,18 +85,20 @@ func credentialCases(home string) []credentialCase {
 			[]string{"the web identity token file " + token + " cannot be read: no such file"}, 0},
 		{"web identity without role", []string{"AWS_WEB_IDENTITY_TOKEN_FILE=" + token},
 			[]string{"AWS_WEB_IDENTITY_TOKEN_FILE is set, but AWS_ROLE_ARN is not"}, 0},
-		{"metadata service named", profile("metadata"),
+		{"credential_source metadata service", profile("metadata"),
 			[]string{`credential_source Ec2InstanceMetadata of profile "metadata"`}, 0},
-		{"environment named", profile("environment"), []string{`credential_source Environment ` +
-			`of profile "environment" (AWS_PROFILE) gives no credentials: AWS_ACCESS_KEY_ID and`},
+		{"credential_source environment", profile("environment"),
+			[]string{`credential_source Environment ` +
+				`of profile "environment" (AWS_PROFILE) gives no credentials: ` +
+				`AWS_ACCESS_KEY_ID and`},
 			0},
 		{"none", profile("empty"), []string{"no credentials found. Looked in the environment",
 			`profile "empty" of ` + file, "the container endpoint",
 			"metadata service (turned off by AWS_EC2_METADATA_DISABLED)"}, 0},
-		{"none, metadata service not there", []string{"AWS_EC2_METADATA_DISABLED=false",
+		{"none, no metadata service", []string{"AWS_EC2_METADATA_DISABLED=false",
 			"AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1"},
 			[]string{"no credentials found.", "(no response: dial tcp 127.0.0.1:1"}, 0},
-		{"container endpoint not there",
+		{"container endpoint does not respond",
 			[]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:1/"},
 			[]string{"the endpoint of container credentials (AWS_CONTAINER_CREDENTIALS_FULL_URI)",
 				"connection refused"}, exitUnavailable},
@@ -166,18 +168,24 @@ func checkCause(t *testing.T, r harness.Result, code int, verbose bool, want ...
 	}
 	for _, chain := range []string{"operation error", "get identity", "failed to refresh"} {
 		if strings.Contains(first, chain) {
-			t.Errorf("the first line has a part of the chain, %q: %s", chain, first)
+			t.Errorf("the first line contains %q of the error chain: %s", chain, first)
 		}
 	}
 	if full := strings.Contains(rest, "rotator: in full: "); full != verbose && code == exitAccess {
-		t.Errorf("-v is %v, and the chain is printed: %v: %s", verbose, full, r)
+		t.Errorf("-v is %v, but the chain is printed: %v: %s", verbose, full, r)
 	}
 }
 
-// TestRefusedCredentials: if a service refuses the credentials, commands exit with 77 and
-// name the access key, its source and its expiry time.
-func TestRefusedCredentials(t *testing.T) {
-	t.Parallel()
+// refusedCase is an operation that refuses the credentials, and the expected message.
+type refusedCase struct {
+	name, checkpoint, operation string
+	fault                       fault.Fault
+	command                     string
+	env                         []string
+	want                        []string
+}
+
+func refusedCases() []refusedCase {
 	const key = "access key AKIAWORKERWORKER0000 of the environment"
 	refusal := func(code, message string) fault.Fault {
 		return fault.Fault{Kind: fault.Refusal,
@@ -188,13 +196,7 @@ func TestRefusedCredentials(t *testing.T) {
 	s3Expired := refusal("ExpiredToken", "The provided token has expired.")
 	unknown := []string{"the credentials have expired, it is unknown when: " + key,
 		"Set AWS_ACCESS_KEY_ID"}
-	for _, c := range []struct {
-		name, checkpoint, operation string
-		fault                       fault.Fault
-		command                     string
-		env                         []string
-		want                        []string
-	}{
+	return []refusedCase{
 		{"KMS", "", "kms:DescribeKey", expired, "audit", nil, append(unknown, "KMS DescribeKey")},
 		{"with a time", "", "kms:DescribeKey", expired, "run",
 			[]string{"AWS_CREDENTIAL_EXPIRATION=2026-01-02T03:04:05Z"},
@@ -224,7 +226,14 @@ func TestRefusedCredentials(t *testing.T) {
 		{"clock of S3", "", "s3:ListObjectsV2", refusal("RequestTimeTooSkewed",
 			"The difference between the request time and the current time is too large."), "run",
 			nil, []string{"the clock of this machine differs from the clock of S3"}},
-	} {
+	}
+}
+
+// TestRefusedCredentials: if a service refuses the credentials, commands exit with 77 and
+// name the access key, its source and its expiry time.
+func TestRefusedCredentials(t *testing.T) {
+	t.Parallel()
+	for _, c := range refusedCases() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newTrial(t, harness.Config{MaxOutage: "4s", Checkpoint: c.checkpoint,
@@ -236,7 +245,7 @@ func TestRefusedCredentials(t *testing.T) {
 			r := p.Begin(t).End(t)
 			checkCause(t, r, exitAccess, false, c.want...)
 			if strings.Contains(r.Log, secretOfExample) {
-				t.Errorf("the secret is printed: %s", r)
+				t.Errorf("the output contains the secret: %s", r)
 			}
 		})
 	}

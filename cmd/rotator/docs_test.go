@@ -37,7 +37,7 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 		}
 	}
 	if len(reasons) < 50 {
-		t.Errorf("found %d reasons alone: %v; the code says them in other ways now", len(reasons),
+		t.Errorf("found only %d reasons, %v; the code may state reasons in a new way", len(reasons),
 			reasons)
 	}
 	for reason, path := range reasons {
@@ -49,8 +49,8 @@ func TestEveryReasonIsDocumented(t *testing.T) {
 
 var reasonForm = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
-// reasonsOf finds the words in one file: values of the field Reason, constants of
-// that name, and what functions that refuse are given as a word.
+// reasonsOf finds the reasons in one file: values of the field Reason, constants of that name, and
+// the arguments of functions that refuse a slot.
 func reasonsOf(t *testing.T, path string, reasons map[string]string) {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)

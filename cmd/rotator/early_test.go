@@ -83,7 +83,7 @@ func (w *earlyWorld) job(source, targets string) {
 
 // rotator runs a command that must exit with a given code. It returns the output and the
 // number of requests to KMS.
-func (w *earlyWorld) rotator(code int, args ...string) (out, errs string, asked int) {
+func (w *earlyWorld) rotator(code int, args ...string) (out, errs string, requests int) {
 	w.t.Helper()
 	before := w.server.Faults().Counts()["kms:ReEncrypt"]
 	got, out, errs := command(w.t, w.env, append(args, "-f", filepath.Join(w.dir, "job.yaml"))...)
@@ -126,14 +126,14 @@ func TestWrongJobFileStopsEarly(t *testing.T) {
 			w := newEarlyWorld(t, rows)
 			w.job(c.source, c.targets)
 			for range 2 { // a second run with the same file stops as well
-				_, errs, asked := w.rotator(exitJob, "run")
+				_, errs, requests := w.rotator(exitJob, "run")
 				for _, text := range append(c.want, "rotator run begins a new pass with it") {
 					if !strings.Contains(errs, text) {
 						t.Errorf("want %q: %s", text, errs)
 					}
 				}
-				if asked > 4*50+10 { // 4 for each of the first 50 slots
-					t.Errorf("%d requests", asked)
+				if requests > 4*50+10 { // 4 for each of the first 50 slots
+					t.Errorf("%d requests", requests)
 				}
 			}
 			if list, _, _ := w.rotator(exitDone, "report", "--ledger", "-o", "json"); list != "" {
@@ -143,8 +143,9 @@ func TestWrongJobFileStopsEarly(t *testing.T) {
 			out, errs, _ := w.rotator(exitDone, "run", "-o", "json")
 			if !strings.Contains(out, fmt.Sprintf(`"rotated": %d`, rows)) ||
 				!strings.Contains(out, `"pass": 2`) ||
-				!strings.Contains(errs, "pass 1 was stopped early, and its record contains no moved slots") {
-				t.Errorf("the corrected job file: %s%s", out, errs)
+				!strings.Contains(errs,
+					"pass 1 was stopped early, and its record contains no moved slots") {
+				t.Errorf("with the corrected job file: %s%s", out, errs)
 			}
 		})
 	}
@@ -166,9 +167,9 @@ func TestStopAfterZero(t *testing.T) {
 	}
 }
 
-// TestLookWarnsOfWrongJobFile: audit and verify warn once and continue. With --fail-fast they
+// TestReadersWarnOfWrongJobFile: audit and verify warn once and continue. With --fail-fast they
 // stop.
-func TestLookWarnsOfWrongJobFile(t *testing.T) {
+func TestReadersWarnOfWrongJobFile(t *testing.T) {
 	t.Parallel()
 	const rows = 600
 	w := newEarlyWorld(t, rows)
@@ -179,10 +180,10 @@ func TestLookWarnsOfWrongJobFile(t *testing.T) {
 			!strings.Contains(out, fmt.Sprintf(`"failed": %d`, rows)) {
 			t.Errorf("%s: want one warning and all slots: %s%s", command, out, errs)
 		}
-		_, errs, asked := w.rotator(exitJob, command, "--fail-fast")
+		_, errs, requests := w.rotator(exitJob, command, "--fail-fast")
 		if !strings.Contains(errs, "targets[0].slots[0].context: rows, slots[0]: the first 50") ||
-			!strings.Contains(errs, "without --fail-fast") || asked > 4*50+10 {
-			t.Errorf("%s --fail-fast: %d requests: %s", command, asked, errs)
+			!strings.Contains(errs, "without --fail-fast") || requests > 4*50+10 {
+			t.Errorf("%s --fail-fast: %d requests: %s", command, requests, errs)
 		}
 	}
 }
@@ -199,7 +200,7 @@ func TestSuccessKeepsFromStopping(t *testing.T) {
 		w.rotator(exitDone, "run")
 		w.fill(100, "old", map[string]string{"app": "shop"})
 		w.rotator(exitExceptions, "run")
-		// That pass had no success, and is the last one now.
+		// That pass had no success, and is now the last one.
 		w.rotator(exitJob, "run")
 		if _, errs, _ := w.rotator(exitJob, "audit", "--fail-fast"); errs == "" {
 			t.Error("no message")
@@ -267,7 +268,7 @@ func (w *earlyWorld) object(
 func TestMaxFailures(t *testing.T) {
 	t.Parallel()
 	w := newEarlyWorld(t, 1200)
-	for i := range 300 { // a fourth
+	for i := range 300 { // a quarter
 		err := w.put(t.Context(), fmt.Sprint(i*4), "old", map[string]string{"app": "shop"})
 		if err != nil {
 			t.Fatal(err)
@@ -281,19 +282,19 @@ func TestMaxFailures(t *testing.T) {
 	if !strings.Contains(errs, "slots failed, which is more than --max-failures 10 (for example "+
 		`target rows, {"id":{"S":"`) || !strings.Contains(errs, "failed/source-other-context)") ||
 		!strings.Contains(errs, "rotator run then continues the pass") {
-		t.Errorf("by number: %s", errs)
+		t.Errorf("with a number: %s", errs)
 	}
 	_, errs, _ = w.rotator(exitJob, "run", "--max-failures", "2.5%")
 	if !strings.Contains(errs, "more than --max-failures 2.5%") {
-		t.Errorf("by share: %s", errs)
+		t.Errorf("with a percentage: %s", errs)
 	}
 	out, _, _ := w.rotator(exitExceptions, "run", "--max-failures", "30%", "-o", "json")
 	if !strings.Contains(out, `"failed": 300`) || !strings.Contains(out, `"pass": 1`) {
-		t.Errorf("the end: %s", out)
+		t.Errorf("without --max-failures: %s", out)
 	}
 	_, errs, _ = w.rotator(exitJob, "retry", "--max-failures", "10")
 	if !strings.Contains(errs, "more than --max-failures 10") {
-		t.Errorf("retry: %s", errs)
+		t.Errorf("with retry: %s", errs)
 	}
 	w.rotator(exitExceptions, "retry", "--max-failures", "300")
 }

@@ -46,7 +46,7 @@ func (b *crashBench) edit(t *testing.T, old, new string) {
 	t.Helper()
 	text := b.read(t, "job.yaml")
 	if !strings.Contains(text, old) {
-		t.Fatalf("the job file has no %q", old)
+		t.Fatalf("the job file does not contain %q", old)
 	}
 	b.put(t, "job.yaml", strings.Replace(text, old, new, 1))
 }
@@ -85,7 +85,7 @@ func (b *crashBench) lose(t *testing.T, pattern string) {
 	}
 }
 
-// begin leaves a pass that has begun and is not finished, and has read nothing.
+// begin starts a pass and ends it before anything is read.
 func (b *crashBench) begin(t *testing.T) {
 	t.Helper()
 	b.server.Faults().Set("dynamodb:Scan",
@@ -110,7 +110,7 @@ func TestLogWithoutItsCheckpoint(t *testing.T) {
 		{"another destination context", context + `, destination_context: {purpose: pii, v: "2"}`,
 			exitExceptions,
 			report.Slots{Seen: n, Foreign: n}},
-		{"a destination context that is not there", context + `, destination_context: {}`,
+		{"no destination context", context + `, destination_context: {}`,
 			exitExceptions,
 			report.Slots{Seen: n, Foreign: n}},
 	} {
@@ -132,9 +132,8 @@ func TestLogWithoutItsCheckpoint(t *testing.T) {
 	}
 }
 
-// TestRestartBelievesNothing: lines of an earlier pass are not used in a pass
-// that a restart began.
-func TestRestartBelievesNothing(t *testing.T) {
+// TestRestartUsesNoOldLog: lines of an earlier pass are not used in a pass that --restart began.
+func TestRestartUsesNoOldLog(t *testing.T) {
 	t.Parallel()
 	const n = 50
 	b := newCrashBench(t, n, 100)
@@ -230,10 +229,10 @@ func TestForgedLinesHideNothing(t *testing.T) {
 	const n = 50
 	for _, test := range []struct {
 		name     string
-		halfway  bool // the pass has a log, whose head the checkpoint may know
-		borrowed bool // the lines are bound as a true line of the log is
-	}{{"a log of its own", false, false}, {"behind the true lines", true, false},
-		{"bound as a true line", true, true}} {
+		halfway  bool // the pass has a log, and the checkpoint may have recorded its last line
+		borrowed bool // the forged lines have the binding of a real line of the log
+	}{{"separate log", false, false}, {"after the real lines", true, false},
+		{"with the binding of a real line", true, true}} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			b := newCrashBench(t, n, 100)
@@ -255,7 +254,7 @@ func TestForgedLinesHideNothing(t *testing.T) {
 				}
 			}
 			if len(still) < 3 {
-				t.Fatalf("only %d items are left under the old key", len(still))
+				t.Fatalf("only %d items are still under the old key", len(still))
 			}
 			b.put(t, benchLog, b.forge(t, log, 1, binding, still[:3]...))
 			s, _, _ := b.rotator(t, exitDone, "run")
@@ -267,7 +266,7 @@ func TestForgedLinesHideNothing(t *testing.T) {
 	}
 }
 
-// under is the key of an item's slot.
+// under returns the key of the slot of an item.
 func (b *crashBench) under(t *testing.T, i int) string {
 	t.Helper()
 	var item struct{ SSN struct{ B []byte } }
@@ -282,10 +281,9 @@ func (b *crashBench) under(t *testing.T, i int) string {
 	return key
 }
 
-// TestCutLogIsTold: a log that lacks a line that the checkpoint has recorded is
-// not used. The run continues, its report contains a note, and report --check
-// fails, also after later runs.
-func TestCutLogIsTold(t *testing.T) {
+// TestTruncatedLogIsReported: a log that lacks a line that the checkpoint has recorded is not used.
+// The run continues, its report contains a note, and report --check fails, also after later runs.
+func TestTruncatedLogIsReported(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name   string
@@ -345,11 +343,11 @@ func TestCutLogIsTold(t *testing.T) {
 // error.
 func TestForeignFilesSurvive(t *testing.T) {
 	t.Parallel()
-	const theirs = "a note of another program"
+	const foreign = "a note of another program"
 	for _, test := range []struct {
 		name, setting, file string
 		code                int
-		says                string
+		want                string
 	}{
 		{"as the audit log", "audit_log: notes.txt", "notes.txt", exitJob,
 			"does not begin as an audit log"},
@@ -384,12 +382,12 @@ func TestForeignFilesSurvive(t *testing.T) {
 			b.put(t, "job.yaml", text)
 			want := text
 			if test.file != "" && test.file != "job.yaml" {
-				b.put(t, test.file, theirs)
-				want = theirs
+				b.put(t, test.file, foreign)
+				want = foreign
 			}
 			_, _, log := b.rotator(t, test.code, "run")
-			if !strings.Contains(log, test.says) {
-				t.Errorf("it says %q, want %q", log, test.says)
+			if !strings.Contains(log, test.want) {
+				t.Errorf("stderr is %q, want %q", log, test.want)
 			}
 			if test.file != "" && b.read(t, test.file) != want {
 				t.Errorf("%s holds %q", test.file, b.read(t, test.file))
@@ -402,7 +400,7 @@ func TestForeignFilesSurvive(t *testing.T) {
 	}
 }
 
-// TestLogOfAnotherJob: two jobs do not write one log.
+// TestLogOfAnotherJob: two jobs cannot use the same audit log.
 func TestLogOfAnotherJob(t *testing.T) {
 	t.Parallel()
 	b := newCrashBench(t, 5, 1000)
@@ -413,7 +411,7 @@ func TestLogOfAnotherJob(t *testing.T) {
 	_, _, log := b.rotator(t, exitJob, "run")
 	if !strings.Contains(log, `job.yaml:2:12: audit_log: `) ||
 		!strings.Contains(log, `of job "crash"`) {
-		t.Errorf("it says %s", log)
+		t.Errorf("stderr is %s", log)
 	}
 	if after := b.read(t, "log.jsonl"); after != before {
 		t.Errorf("the log of the other job was changed: %q",
@@ -421,9 +419,9 @@ func TestLogOfAnotherJob(t *testing.T) {
 	}
 }
 
-// TestRunDuringALook: a run that ends while verify reads is no earlier pass. What verify
-// found before the run moved it was not written by an application afterwards.
-func TestRunDuringALook(t *testing.T) {
+// TestRunDuringVerify: a run that ends while verify reads does not count as an earlier pass. Slots
+// that verify read before the run moved them were not written by an application afterwards.
+func TestRunDuringVerify(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, `  - files: {root: export}
     format: base64

@@ -26,7 +26,7 @@ import (
 	"rotator/internal/report"
 )
 
-// example is a job file that the documents show.
+// example is a job file in the documentation.
 type example struct{ name, text string }
 
 func examples(t *testing.T) (all []example) {
@@ -71,7 +71,7 @@ type stage struct {
 	kms    *kms.Client
 }
 
-// seal encrypts under one source key after the other.
+// seal encrypts under the source keys in turn.
 func (s *stage) seal(t *testing.T, pairs ...string) []byte {
 	t.Helper()
 	context := map[string]string{}
@@ -86,9 +86,9 @@ func (s *stage) seal(t *testing.T, pairs ...string) []byte {
 	return blob
 }
 
-// TestExamples runs every job file that the documents show, over one item of each
-// target in the shape of its format, which examples_items_test.go knows by itself: all
-// that stands there is moved. So a wrong path, pattern, prefix or context fails.
+// TestExamples runs every job file of the documentation over one item per target.
+// examples_items_test.go builds these items independently of the job files. All their ciphertexts
+// must be moved, so a wrong path, pattern, prefix or context fails.
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	for _, e := range examples(t) {
@@ -96,7 +96,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// anyToken is an environment in which the grant token of the examples is set.
+// anyToken is an environment that contains the grant token of the examples.
 func anyToken(name string) (value string, ok bool) {
 	return "token", name == "ROTATOR_GRANT_TOKEN"
 }
@@ -134,7 +134,7 @@ func runExample(t *testing.T, e example) {
 		s.fill(t, e.name, target)
 	}
 	if s.seals < slots {
-		t.Fatalf("%d ciphertexts for %d slots: some are not tested", s.seals, slots)
+		t.Fatalf("%d ciphertexts for %d slots, so some slots are not tested", s.seals, slots)
 	}
 	env := append(s.server.AWSEnv(), "ROTATOR_GRANT_TOKEN="+s.grant(t))
 	if job.Destination.Key == job.Source.Keys[0] {
@@ -193,8 +193,8 @@ func (s *stage) grant(t *testing.T) string {
 	return *out.GrantToken
 }
 
-// makeKeys makes the keys that a job names. Those that it names by ARN cannot be
-// made by that name, so the job gets the names of others.
+// makeKeys creates the keys that a job names. A key cannot be created with a given ARN, so ARNs in
+// the job are replaced by those of new keys.
 func (s *stage) makeKeys(t *testing.T, text string) string {
 	t.Helper()
 	must := func(arn string, err error) string {
@@ -203,7 +203,7 @@ func (s *stage) makeKeys(t *testing.T, text string) string {
 		}
 		return arn
 	}
-	specs := map[string]fakekms.KeySpec{ // of algorithms
+	specs := map[string]fakekms.KeySpec{ // by algorithm
 		config.DefaultAlgorithm: fakekms.Symmetric,
 		"RSAES_OAEP_SHA_256":    fakekms.RSA2048,
 		"SM2PKE":                fakekms.SM2,
@@ -242,7 +242,7 @@ func (s *stage) makeKeys(t *testing.T, text string) string {
 	return text
 }
 
-// fill puts what the table of items has for a target there.
+// fill stores the item of a target.
 func (s *stage) fill(t *testing.T, name string, target config.Target) {
 	t.Helper()
 	place := ""
@@ -262,13 +262,13 @@ func (s *stage) fill(t *testing.T, name string, target config.Target) {
 		build, ok = exampleItems()[place+" "+target.Format]
 	}
 	if !ok {
-		t.Fatalf("no item is known for target %s of format %s", place, target.Format)
+		t.Fatalf("exampleItems has no item for target %s of format %s", place, target.Format)
 	}
 	switch item := build(t, s); {
 	case target.DynamoDB != nil:
 		s.table(t, place, item.key, item.row)
 	case target.S3 != nil:
-		// it may be there
+		// the bucket may exist
 		_, _ = s.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &place})
 		for key, o := range item.objects {
 			if _, err := s.s3.PutObject(t.Context(), &s3.PutObjectInput{

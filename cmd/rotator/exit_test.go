@@ -23,27 +23,33 @@ import (
 	"rotator/internal/retry"
 )
 
-// TestStorageExits: a checkpoint error has the exit code of its cause, whether it occurs before,
-// in or after the run. It has a hint only if the error itself does not name the remedy.
-func TestStorageExits(t *testing.T) {
-	t.Parallel()
+// storageExit is the error of a checkpoint with the expected exit code and a part of the hint.
+type storageExit struct {
+	err  error
+	code int
+	hint string
+}
+
+func storageExits() map[string]storageExit {
 	service := func(code string) error {
-		return &checkpoint.ServiceError{Operation: "read it", Err: &smithy.GenericAPIError{Code: code}}
+		return &checkpoint.ServiceError{
+			Operation: "read it",
+			Err:       &smithy.GenericAPIError{Code: code},
+		}
 	}
 	full := &fs.PathError{Op: "write", Path: "state.db", Err: syscall.ENOSPC}
-	for name, c := range map[string]struct {
-		err  error
-		code int
-		hint string
-	}{
-		"full disk":              {full, exitStorage, "writable"},
-		"corrupt record":         {&checkpoint.CorruptError{ID: "n", Detail: "cut"}, exitStorage, ""},
-		"record of an older":     {&checkpoint.SchemaError{ID: "n", Schema: 1}, exitStorage, ""},
-		"record of a newer":      {&checkpoint.SchemaError{ID: "n", Schema: 9}, exitBusy, ""},
-		"damaged file":           {&checkpoint.DamagedError{Path: "state.db", Detail: "cut"}, exitStorage, ""},
+	return map[string]storageExit{
+		"full disk": {full, exitStorage, "writable"},
+		"corrupt record": {&checkpoint.CorruptError{ID: "n", Detail: "truncated"}, exitStorage,
+			""},
+		"record of an older version": {&checkpoint.SchemaError{ID: "n", Schema: 1}, exitStorage,
+			""},
+		"record of a newer version": {&checkpoint.SchemaError{ID: "n", Schema: 9}, exitBusy, ""},
+		"damaged file": {&checkpoint.DamagedError{Path: "state.db", Detail: "truncated"},
+			exitStorage, ""},
 		"service that throttles": {service("ThrottlingException"), exitUnavailable, "run again"},
 		"service that fails":     {service("InternalServerError"), exitUnavailable, "run again"},
-		"no answer": {
+		"no response": {
 			&checkpoint.ServiceError{Operation: "read it", Err: syscall.ECONNRESET},
 			exitUnavailable,
 			"run again",
@@ -56,21 +62,40 @@ func TestStorageExits(t *testing.T) {
 			exitUnavailable,
 			"run again",
 		},
-	} {
+	}
+}
+
+// TestStorageExits: a checkpoint error has the exit code of its cause, whether it occurs before,
+// in or after the run. It has a hint only if the error itself does not name the remedy.
+func TestStorageExits(t *testing.T) {
+	t.Parallel()
+	for name, c := range storageExits() {
 		kind := map[int]retry.StopKind{
 			exitStorage:     retry.StopStorage,
 			exitUnavailable: retry.StopUnavailable,
 			exitAccess:      retry.StopAccess,
 		}[c.code]
 		for where, err := range map[string]error{
-			"before a run":    &storageError{what: "read the checkpoint", err: c.err},
-			"in a run":        &retry.StopError{Kind: kind, What: "save the checkpoint", Err: c.err},
-			"after a run":     &storageError{what: "save the pass", err: &retry.StopError{Kind: kind, What: "save the checkpoint", Err: c.err}},
-			"in and after it": errors.Join(&retry.StopError{Kind: kind, Err: c.err}, &storageError{what: "save the pass", err: c.err}),
+			"before a run": &storageError{what: "read the checkpoint", err: c.err},
+			"in a run": &retry.StopError{
+				Kind: kind,
+				What: "save the checkpoint",
+				Err:  c.err,
+			},
+			"after a run": &storageError{
+				what: "save the pass",
+				err:  &retry.StopError{Kind: kind, What: "save the checkpoint", Err: c.err},
+			},
+			"in and after it": errors.Join(&retry.StopError{Kind: kind, Err: c.err}, &storageError{
+				what: "save the pass",
+				err:  c.err,
+			}),
 		} {
 			code, hint := exitCode("run", err)
-			if code != c.code || !strings.Contains(hint, c.hint) || c.code == exitStorage && (hint == "") != (c.hint == "") {
-				t.Errorf("%s, %s: exit code %d and hint %q, want %d and %q", name, where, code, hint, c.code, c.hint)
+			if code != c.code || !strings.Contains(hint, c.hint) || c.code == exitStorage &&
+				(hint == "") != (c.hint == "") {
+				t.Errorf("%s, %s: exit code %d and hint %q, want %d and %q", name, where, code,
+					hint, c.code, c.hint)
 			}
 		}
 	}
@@ -81,20 +106,28 @@ func TestStorageExits(t *testing.T) {
 func TestCheckpointServiceAway(t *testing.T) {
 	t.Parallel()
 	for place, operations := range map[string][2]string{
-		harness.InTable:  {"dynamodb:GetItem", "dynamodb:PutItem"}, // the targets are listed, and written by transactions
+		// the targets are read and written by other operations
+		harness.InTable:  {"dynamodb:GetItem", "dynamodb:PutItem"},
 		harness.InBucket: {"s3:GetObject", "s3:PutObject"},
 	} {
 		t.Run(place, func(t *testing.T) {
 			t.Parallel()
 			for _, kind := range []fault.Kind{fault.InternalError, fault.Throttle} {
-				w := newTrial(t, harness.Config{Rate: 500, Checkpoint: place, MaxOutage: "1s", Extra: "lease: 1s",
-					Items: map[harness.Kind]int{harness.Ordinary: 100}, Objects: map[harness.Kind]int{}})
+				w := newTrial(t, harness.Config{
+					Rate:       500,
+					Checkpoint: place,
+					MaxOutage:  "1s",
+					Extra:      "lease: 1s",
+					Items:      map[harness.Kind]int{harness.Ordinary: 100},
+					Objects:    map[harness.Kind]int{},
+				})
 				w.CountsVary()
 				for i, operation := range operations {
 					w.Fault(operation, fault.Fault{Kind: kind, Skip: 3 * i})
 					r := w.Run(t, "run", "-o", "json")
 					if r.Code != exitUnavailable || strings.Contains(r.Log, "writable") {
-						t.Errorf("%s fails: want exit code %d: %s", operation, exitUnavailable, r)
+						t.Errorf("with %s unavailable: want exit code %d: %s", operation,
+							exitUnavailable, r)
 					}
 					w.Server.Faults().Clear(operation)
 					w.CheckPartial(t, nil)
@@ -105,9 +138,9 @@ func TestCheckpointServiceAway(t *testing.T) {
 	}
 }
 
-// TestRestartLeavesTheBrokenBehind: one record is broken in the middle of a pass; a
-// run refuses it, with one advice, and following that leads to the end.
-func TestRestartLeavesTheBrokenBehind(t *testing.T) {
+// TestRestartAfterDamage: one record is damaged in the middle of a pass. A run refuses it with
+// advice, and following the advice completes the job.
+func TestRestartAfterDamage(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"head", "pass/1"} {
 		t.Run("file "+strings.ReplaceAll(id, "/", "-"), func(t *testing.T) {
@@ -115,7 +148,7 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 			w := newTrial(t, harness.Config{Rate: 500})
 			halfway(t, w, 100)
 			breakRecord(t, statePath(w), id)
-			leaveBehind(t, w)
+			checkRestart(t, w)
 		})
 	}
 	t.Run("partition of a finished pass", func(t *testing.T) {
@@ -124,16 +157,21 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 		w.CountsVary()
 		w.Must(t, complete(), "run", "-o", "json")
 		breakRecord(t, statePath(w), "pass/1/partition/0/0")
-		if r := w.Must(t, complete(), "run", "-o", "json"); r.Summary.Pass != 2 || !strings.Contains(strings.Join(r.Summary.Notes, " "), "cannot be read") {
-			t.Errorf("want pass 2, with a note: %s", r)
+		if r := w.Must(t, complete(), "run", "-o", "json"); r.Summary.Pass != 2 ||
+			!strings.Contains(strings.Join(r.Summary.Notes, " "), "cannot be read") {
+			t.Errorf("want pass 2 and a note: %s", r)
 		}
 	})
 	t.Run("roster", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 500, Checkpoint: harness.InTable, Extra: "lease: 1s"})
 		halfway(t, w, 100)
-		client := dynamodb.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(w.Server.Endpoint()),
-			Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00", "not-a-secret", "")})
+		client := dynamodb.NewFromConfig(aws.Config{
+			Region:       "us-east-1",
+			BaseEndpoint: aws.String(w.Server.Endpoint()),
+			Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00",
+				"not-a-secret", ""),
+		})
 		store := checkpoint.NewDynamoDB(client, "state", time.Minute)
 		e, err := store.Fetch(t.Context(), "jobs/trial/roster")
 		if err == nil {
@@ -142,24 +180,26 @@ func TestRestartLeavesTheBrokenBehind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		leaveBehind(t, w)
+		checkRestart(t, w)
 	})
 }
 
-// leaveBehind checks that a run with a corrupt record advises --restart, and follows the advice.
-func leaveBehind(t *testing.T, w *harness.Env) {
+// checkRestart checks that a run with a corrupt record advises --restart, and follows the advice.
+func checkRestart(t *testing.T, w *harness.Env) {
 	t.Helper()
 	w.CountsVary()
-	if r := w.Run(t, "run", "-o", "json"); r.Code != exitStorage || !strings.Contains(r.Log, "--restart") || strings.Contains(r.Log, "writable") {
-		t.Errorf("want exit code %d, and the advice to restart alone: %s", exitStorage, r)
+	if r := w.Run(t, "run", "-o", "json"); r.Code != exitStorage ||
+		!strings.Contains(r.Log, "--restart") || strings.Contains(r.Log, "writable") {
+		t.Errorf("want exit code %d and only the advice to restart: %s", exitStorage, r)
 	}
 	r := w.Must(t, complete(), "run", "--restart", "-o", "json")
 	w.Check(t, r.Summary)
 	if r.Summary.Pass != 2 {
-		t.Errorf("it is pass %d, want 2", r.Summary.Pass)
+		t.Errorf("the new pass is %d, want 2", r.Summary.Pass)
 	}
-	if r := w.Run(t, "run", "-o", "json"); !slices.Contains(complete(), r.Code) || r.Summary.Pass != 3 {
-		t.Errorf("the run after it: %s", r)
+	if r := w.Run(t, "run", "-o", "json"); !slices.Contains(complete(), r.Code) ||
+		r.Summary.Pass != 3 {
+		t.Errorf("the next run: %s", r)
 	}
 }
 

@@ -10,24 +10,24 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// kmsAnswer is an answer of KMS to ReEncrypt, which a fault may change.
-type kmsAnswer struct {
+// kmsResponse is a response of KMS to ReEncrypt, which a fault may change.
+type kmsResponse struct {
 	body   map[string]any
 	header http.Header
 }
 
 const requestIDHeader = "X-Amzn-Requestid"
 
-// mixer changes one answer of KMS. It is safe for concurrent use.
+// mixer changes one response of KMS. It is safe for concurrent use.
 type mixer struct {
-	change func(answer, earlier kmsAnswer)
+	change func(response, earlier kmsResponse)
 
 	mu      sync.Mutex
 	answers int
-	earlier kmsAnswer
+	earlier kmsResponse
 }
 
-// The answer that is changed, and that which it may be mixed up with.
+// The response that is changed, and the earlier one with which it is mixed up.
 const (
 	earlierAnswer = 10
 	changedAnswer = 20
@@ -37,43 +37,43 @@ const (
 func (m *mixer) mix(_ *http.Request, header http.Header, body []byte) []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	answer := kmsAnswer{header: header}
-	if json.Unmarshal(body, &answer.body) != nil || answer.body["CiphertextBlob"] == nil {
+	response := kmsResponse{header: header}
+	if json.Unmarshal(body, &response.body) != nil || response.body["CiphertextBlob"] == nil {
 		return body
 	}
 	switch m.answers++; m.answers {
 	case earlierAnswer:
-		m.earlier = kmsAnswer{answer.body, header.Clone()}
+		m.earlier = kmsResponse{response.body, header.Clone()}
 	case changedAnswer:
-		m.change(answer, m.earlier)
-		if changed, err := json.Marshal(answer.body); err == nil {
+		m.change(response, m.earlier)
+		if changed, err := json.Marshal(response.body); err == nil {
 			return changed
 		}
 	}
 	return body
 }
 
-// mixedAnswers: between KMS and the worker answers are mixed up or damaged. The run stops,
-// says what is wrong, writes nothing of such an answer, and the next run goes on; whichever
-// way requests are sent.
-func mixedAnswers(t *testing.T) {
+// mixedResponses: responses are mixed up or damaged between KMS and rotator. The run stops, names
+// the problem, and writes nothing of such a response. The next run continues. This holds with and
+// without --sdk.
+func mixedResponses(t *testing.T) {
 	const impossible = "an impossible length for the re-encryption of"
-	blob := func(answer, earlier kmsAnswer) {
-		answer.body["CiphertextBlob"] = earlier.body["CiphertextBlob"]
+	blob := func(response, earlier kmsResponse) {
+		response.body["CiphertextBlob"] = earlier.body["CiphertextBlob"]
 	}
-	id := func(answer, earlier kmsAnswer) {
-		answer.header.Set(requestIDHeader, earlier.header.Get(requestIDHeader))
+	id := func(response, earlier kmsResponse) {
+		response.header.Set(requestIDHeader, earlier.header.Get(requestIDHeader))
 	}
-	all := func(answer, earlier kmsAnswer) {
-		blob(answer, earlier)
-		id(answer, earlier)
+	all := func(response, earlier kmsResponse) {
+		blob(response, earlier)
+		id(response, earlier)
 	}
-	set := func(text string) func(kmsAnswer, kmsAnswer) {
-		return func(answer, _ kmsAnswer) { answer.body["CiphertextBlob"] = text }
+	set := func(text string) func(kmsResponse, kmsResponse) {
+		return func(response, _ kmsResponse) { response.body["CiphertextBlob"] = text }
 	}
 	for _, test := range []struct {
-		name, says string
-		change     func(answer, earlier kmsAnswer)
+		name, text string
+		change     func(response, earlier kmsResponse)
 	}{
 		{"blob of another request", "had already returned for another request", blob},
 		{"id of another request", "the request id of the response to another request", id},
@@ -89,13 +89,13 @@ func mixedAnswers(t *testing.T) {
 				w.Fault("kms:ReEncrypt", fault.Fault{Change: m.mix})
 				r := w.Run(t, append([]string{"run", "-o", "json"}, flags...)...)
 				stopped(t, w, r, exitInternal)
-				for _, text := range []string{test.says, "nothing of this response was written"} {
+				for _, text := range []string{test.text, "nothing of this response was written"} {
 					if !strings.Contains(r.Log, text) {
-						t.Errorf("it does not say %q: %s", text, r)
+						t.Errorf("the log does not contain %q: %s", text, r)
 					}
 				}
 				w.Server.Faults().Clear("")
-				w.CountsVary() // what was found moved is current now
+				w.CountsVary() // slots that were moved count as current now
 				toTheEnd(t, w, flags...)
 			})
 		}

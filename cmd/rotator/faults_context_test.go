@@ -19,9 +19,9 @@ import (
 	"rotator/internal/harness"
 )
 
-// editedContext: an application edits attributes that a new context is made from, and
-// nothing else, after the item was read and before it is written. The write is refused,
-// and the item is read and decided again: each item can be read with what it states.
+// editedContext: after an item was read and before it is written, an application edits only the
+// attributes from which the new context is made. The write is refused, the item is read again and
+// gets a new decision. Each item can then be decrypted with the context that it states.
 func editedContext(t *testing.T) {
 	bound := harness.Config{
 		Items:   map[harness.Kind]int{harness.Bound: 60, harness.Ordinary: 20},
@@ -46,7 +46,7 @@ func editedContext(t *testing.T) {
 		w.Fault("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.Refusal, Answer: denied})
 		toTheEnd(t, w)
 		if w.Requests("dynamodb:UpdateItem") < 2*60 {
-			t.Error("the items were not updated one by one, twice each")
+			t.Error("the items were not updated singly, twice each")
 		}
 	})
 	t.Run("always", func(t *testing.T) {
@@ -57,7 +57,7 @@ func editedContext(t *testing.T) {
 			func(e *harness.Entry) error { return w.Relocate(t.Context(), e) })
 		r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
 		if n := r.Summary.Slots.Conflict; n != 1 {
-			t.Errorf("%d conflicts, want the one item that never rests: %s", n, r)
+			t.Errorf("%d conflicts, want 1, the item that is always edited: %s", n, r)
 		}
 		w.CheckPartial(t, r.Summary)
 		w.Server.Faults().Clear("")
@@ -75,7 +75,7 @@ func editedContext(t *testing.T) {
 						continue
 					}
 					if err := w.Relocate(t.Context(), e); err != nil {
-						t.Errorf("the application: %v", err)
+						t.Errorf("update of the application: %v", err)
 					}
 				}
 			}})
@@ -83,9 +83,9 @@ func editedContext(t *testing.T) {
 	})
 }
 
-// TestEditedAfterALostAnswer: a write that landed without an answer is claimed; but where the
-// item states another context by then, KMS is asked what can be read.
-func TestEditedAfterALostAnswer(t *testing.T) {
+// TestEditedAfterALostResponse: a write whose response was lost counts as made by this run. If the
+// item states another context by then, KMS is asked whether it can be decrypted.
+func TestEditedAfterALostResponse(t *testing.T) {
 	t.Parallel()
 	w := newTrial(t, harness.Config{
 		Items:   map[harness.Kind]int{harness.Bound: 1},
@@ -107,12 +107,12 @@ func TestEditedAfterALostAnswer(t *testing.T) {
 			ExpressionAttributeValues: attributes{":region": textOf("elsewhere")},
 		})
 		if err != nil {
-			t.Errorf("the application: %v", err)
+			t.Errorf("update of the application: %v", err)
 		}
 	}})
 	r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
 	if s := r.Summary.Slots; s.Rotated != 0 || s.Exceptions() != 1 {
-		t.Errorf("slots %+v, want the one that cannot be read as an exception", s)
+		t.Errorf("slots %+v, want one exception, the slot that cannot be decrypted", s)
 	}
 }
 
@@ -140,17 +140,17 @@ func TestServerWithoutConditions(t *testing.T) {
 	code, out, errs := command(t, m.env, "audit", "-f", file)
 	puts := m.server.Faults().Counts()["s3:PutObject"] - before["s3:PutObject"]
 	if code != exitDone || puts != 0 {
-		t.Errorf("audit: exit %d, %d PUTs: %s", code, puts, errs)
+		t.Errorf("audit: exit code %d, %d PUT requests: %s", code, puts, errs)
 	}
 	for _, text := range []string{out, errs} {
 		if !strings.Contains(text, "Whether it enforces the conditions") {
-			t.Errorf("audit says nothing of the conditions: %s", text)
+			t.Errorf("audit does not report the untested conditions: %s", text)
 		}
 	}
 	code, out, errs = command(t, m.env, "run", "-f", file)
 	for _, text := range []string{out, errs} {
 		if code != exitDone || !strings.Contains(text, "does not enforce If-Match on CopyObject") {
-			t.Errorf("run: exit %d: %s", code, text)
+			t.Errorf("run: exit code %d: %s", code, text)
 		}
 	}
 }
@@ -202,10 +202,17 @@ func TestEditedContextOfFiles(t *testing.T) {
 		}
 	}})
 	if s := v.rotator(exitDone, "run"); s.Slots.Gone == 0 || s.Slots.Rotated == 0 {
-		t.Errorf("slots %+v, want some gone and all others rotated", s.Slots)
+		t.Errorf("slots %+v, want some gone and the others rotated", s.Slots)
 	}
 	v.server.Faults().Clear("")
 	v.rotator(exitDone, "run")
+	v.checkContexts(files)
+}
+
+// checkContexts checks that each file can be decrypted with the context that its content and path
+// state.
+func (v *vault) checkContexts(files int) {
+	v.t.Helper()
 	content := v.content()
 	for path, text := range content {
 		var document struct {
@@ -217,11 +224,12 @@ func TestEditedContextOfFiles(t *testing.T) {
 		_, key, err := v.server.KMS().Decrypt("", document.Secret,
 			map[string]string{"team": team, "region": document.Region})
 		if err != nil || key != v.new || team == "one" && document.Region != "second" {
-			t.Errorf("%s, in region %q, cannot be read with what it says: %v", path,
+			v.t.Errorf("%s, with region %q, cannot be decrypted with the context that it "+
+				"states: %v", path,
 				document.Region, err)
 		}
 	}
 	if len(content) != files {
-		t.Errorf("there are %d files", len(content))
+		v.t.Errorf("%d files, want %d", len(content), files)
 	}
 }

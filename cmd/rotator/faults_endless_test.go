@@ -17,15 +17,14 @@ import (
 	"rotator/internal/harness"
 )
 
-// flood is an answer that does not end.
+// flood is a response that does not end.
 type flood struct {
 	operations string
-	manner     string // what does not end
+	manner     string // the part that does not end
 	status     int
 }
 
-// flooded puts a proxy in front of a world's services that answers some operations with a
-// flood.
+// flooded puts a proxy in front of the services that responds to some operations with a flood.
 func flooded(t *testing.T, w *harness.Env, f flood) (endpoint string) {
 	t.Helper()
 	to, err := url.Parse(w.Server.Endpoint())
@@ -44,7 +43,7 @@ func flooded(t *testing.T, w *harness.Env, f flood) (endpoint string) {
 	return server.URL
 }
 
-// proxyTo passes requests on as they came: their Host is signed.
+// proxyTo forwards requests with their original Host, which is signed.
 func proxyTo(to *url.URL) *httputil.ReverseProxy {
 	return &httputil.ReverseProxy{
 		ErrorLog: log.New(io.Discard, "", 0),
@@ -54,8 +53,7 @@ func proxyTo(to *url.URL) *httputil.ReverseProxy {
 	}
 }
 
-// mostFlood is the length in bytes at which a flood ends if the worker reads
-// that much.
+// mostFlood is the length in bytes at which a flood ends if rotator reads that much.
 const mostFlood = 1 << 30
 
 func (f flood) serve(rw http.ResponseWriter, r *http.Request) {
@@ -63,7 +61,7 @@ func (f flood) serve(rw http.ResponseWriter, r *http.Request) {
 	block := strings.Repeat("x", 64<<10)
 	rw.Header().Set("ETag", `"of-an-object"`)
 	switch f.manner {
-	case "headers", "interim answers":
+	case "headers", "interim responses":
 		conn, _, err := http.NewResponseController(rw).Hijack()
 		if err != nil {
 			return
@@ -71,7 +69,7 @@ func (f flood) serve(rw http.ResponseWriter, r *http.Request) {
 		defer func() { _ = conn.Close() }()
 		piece := "X-Padding: " + block[:1000] + "\r\n"
 		begin := fmt.Sprintf("HTTP/1.1 %d Some Text\r\n", f.status)
-		if f.manner == "interim answers" {
+		if f.manner == "interim responses" {
 			piece, begin = "HTTP/1.1 103 Early Hints\r\nLink: "+block[:1000]+"\r\n\r\n", ""
 		}
 		_, err = io.WriteString(conn, begin)
@@ -101,26 +99,26 @@ func fill(w io.Writer, block string) {
 	}
 }
 
-// floodRun is a command that meets a flood.
+// floodRun is a command that gets a flood.
 type floodRun struct {
 	flood
 	args []string
 }
 
-// endlessAnswers: if any part of any response does not end, the memory of the
-// worker stays bounded, it stops with 69 and names the part that was too long,
-// and the next run continues. An endless object is refused as too-large.
-func endlessAnswers(t *testing.T) {
+// endlessResponses: if any part of any response does not end, the memory of rotator stays bounded,
+// it exits with 69 and names the part that was too long. The next run continues. An endless object
+// is refused as too-large.
+func endlessResponses(t *testing.T) {
 	if raceEnabled {
-		t.Skip("the race detector takes memory and time of its own")
+		t.Skip("the race detector needs too much memory and time")
 	}
-	// Two answers of 16 MiB at once, and what is made of them; four objects of 64 MiB.
+	// Two responses of 16 MiB at once with their parsed form, and four objects of 64 MiB.
 	const most, mostObjects = 384 << 20, 768 << 20
 	w := newTrial(t, harness.Config{MaxOutage: "1s"})
 	var audits []floodRun
 	for _, f := range []flood{
 		{"kms:DescribeKey", "body", 200}, {"kms:ReEncrypt", "headers", 200},
-		{"kms:ReEncrypt", "interim answers", 200}, {"kms:ReEncrypt", "body", 200},
+		{"kms:ReEncrypt", "interim responses", 200}, {"kms:ReEncrypt", "body", 200},
 		{"kms:ReEncrypt", "body", 400}, {"kms:ReEncrypt", "gzip", 200},
 		{"dynamodb:Scan", "headers", 200}, {"dynamodb:Scan", "body", 200},
 		{"dynamodb:Scan", "items", 200}, {"dynamodb:Scan", "body", 500},
@@ -143,7 +141,7 @@ func endlessAnswers(t *testing.T) {
 	toTheEnd(t, w)
 }
 
-// floodsStop runs commands at the same time, each with a flood of its own.
+// floodsStop runs commands concurrently, each with its own flood.
 func floodsStop(t *testing.T, w *harness.Env, most int64, runs []floodRun) {
 	t.Helper()
 	var begun []*flooding
@@ -156,12 +154,13 @@ func floodsStop(t *testing.T, w *harness.Env, most int64, runs []floodRun) {
 			strings.Contains(r.Log, "headers exceeded") ||
 			strings.Contains(r.Log, "too many 1xx")
 		if r.Code != exitUnavailable || !named {
-			t.Errorf("%v: want exit code 69, and what is too long: %s", process.flood, r)
+			t.Errorf("%v: want exit code 69 and the name of the part that is too long: %s",
+				process.flood, r)
 		}
 	}
 }
 
-// flooding is such a command under way.
+// flooding is a running floodRun.
 type flooding struct {
 	floodRun
 	*harness.Process
@@ -179,7 +178,7 @@ func (f *flooding) end(t *testing.T, most int64) harness.Result {
 	t.Helper()
 	r := f.End(t)
 	if r.MaxRSS > most {
-		t.Errorf("%v %v: %d MiB, want at most %d", f.flood, f.args, r.MaxRSS>>20, most>>20)
+		t.Errorf("%v %v: used %d MiB, want at most %d", f.flood, f.args, r.MaxRSS>>20, most>>20)
 	}
 	return r
 }

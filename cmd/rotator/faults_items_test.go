@@ -12,10 +12,14 @@ import (
 	"rotator/internal/harness"
 )
 
-// beforeWrites has do called with each entry for which keep is true when a request
-// that would write it arrives, once for each unless again.
+// beforeWrites calls do when a request arrives that would write an entry for which keep is true. It
+// is called once for each entry, or always if again is set.
 func beforeWrites(
-	t *testing.T, w *harness.Env, keep func(*harness.Entry) bool, again bool, do func(*harness.Entry) error,
+	t *testing.T,
+	w *harness.Env,
+	keep func(*harness.Entry) bool,
+	again bool,
+	do func(*harness.Entry) error,
 ) {
 	entries := w.Entries(keep)
 	var mu sync.Mutex
@@ -33,7 +37,7 @@ func beforeWrites(
 				mu.Unlock()
 				if first || again {
 					if err := do(e); err != nil {
-						t.Errorf("the application: %v", err)
+						t.Errorf("update of the application: %v", err)
 					}
 				}
 			}
@@ -41,8 +45,8 @@ func beforeWrites(
 	}
 }
 
-// concurrentWriter: a value that the application stores while its item is moved is
-// kept, and moved in turn; an item that never rests ends as a conflict.
+// concurrentWriter: a value that the application stores while its item is moved is kept, and is
+// then moved too. An item that changes at every attempt becomes a conflict.
 func concurrentWriter(t *testing.T) {
 	t.Run("everywhere", func(t *testing.T) {
 		t.Parallel()
@@ -63,7 +67,7 @@ func concurrentWriter(t *testing.T) {
 		w.CheckPartial(t, r.Summary)
 		toConvergence(t, w)
 	})
-	t.Run("at the worst moment, once", func(t *testing.T) {
+	t.Run("immediately before the write, once", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		third := func(e *harness.Entry) bool {
@@ -89,20 +93,20 @@ func concurrentWriter(t *testing.T) {
 			})
 			r := w.Must(t, []int{exitExceptions}, "run", "-o", "json")
 			if n := r.Summary.Slots.Conflict; n != 1 {
-				t.Errorf("%d conflicts, want the one item that never rests: %s", n, r)
+				t.Errorf("%d conflicts, want 1, the item that changes at every attempt: %s", n, r)
 			}
 			w.CheckPartial(t, r.Summary)
 			w.Server.Faults().Clear("")
 			r = w.Must(t, []int{exitExceptions}, "retry", "-o", "json")
 			if r.Summary.Slots.Conflict != 0 {
-				t.Errorf("a conflict is left: %s", r)
+				t.Errorf("a conflict remains: %s", r)
 			}
 			w.Check(t, r.Summary)
 		})
 	}
 }
 
-// deletedItems: an item that is deleted while it is moved is gone, and stays so.
+// deletedItems: an item that is deleted while it is moved counts as gone and is not created again.
 func deletedItems(t *testing.T) {
 	w := newTrial(t, harness.Config{})
 	fifth := func(e *harness.Entry) bool {
@@ -113,13 +117,12 @@ func deletedItems(t *testing.T) {
 	})
 	r := toTheEnd(t, w)
 	if n := int64(len(w.Entries(fifth))); r.Summary.Slots.Gone != n {
-		t.Errorf("%d slots are gone, and %d items were deleted", r.Summary.Slots.Gone, n)
+		t.Errorf("%d slots are gone, want %d, one for each deleted item", r.Summary.Slots.Gone, n)
 	}
 }
 
-// timeToLive: all items of a world are past their time and still there. They are
-// moved, and their ttl stays as it is; some are taken away between the scan and the
-// write, as DynamoDB does when it gets to them.
+// timeToLive: all items have expired but are not yet deleted. They are moved, and their ttl does
+// not change. Some are deleted between the scan and the write, as DynamoDB does.
 func timeToLive(t *testing.T) {
 	w := newTrial(t, harness.Config{Objects: map[harness.Kind]int{}})
 	expiring := w.Entries(func(e *harness.Entry) bool {
@@ -129,7 +132,7 @@ func timeToLive(t *testing.T) {
 		Skip:  2,
 		Times: len(expiring),
 		Before: func(requestOf, []byte) {
-			// Called len(expiring) times: each takes the next.
+			// Called len(expiring) times: each call takes the next item.
 			for _, e := range expiring {
 				if !w.Deleted(e) {
 					if err := w.Delete(t.Context(), e); err != nil {
@@ -142,12 +145,12 @@ func timeToLive(t *testing.T) {
 	})
 	r := toTheEnd(t, w)
 	if s := r.Summary.Slots; s.Gone == 0 || s.Gone > int64(len(expiring)) {
-		t.Errorf("%d slots are gone, and %d items expired", s.Gone, len(expiring))
+		t.Errorf("%d slots are gone, want %d, one for each expired item", s.Gone, len(expiring))
 	}
 }
 
-// versionedBucket: each object gets one new version, with all that the old one
-// had; the old ones stay, and verify says how many there are.
+// versionedBucket: each object gets one new version with all properties of the old one. The old
+// versions stay, and verify reports their number.
 func versionedBucket(t *testing.T) {
 	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Bucket: harness.Versioned})
 	before := w.Server.S3().Versions(harness.Bucket)
@@ -155,19 +158,20 @@ func versionedBucket(t *testing.T) {
 	old := 0
 	for key, versions := range w.Server.S3().Versions(harness.Bucket) {
 		if !bytes.Equal(versions[0].Body, before[key][0].Body) || len(versions) > 2 {
-			t.Errorf("%s: %d versions, and the first must be the old one", key, len(versions))
+			t.Errorf("%s: %d versions, want 2, the first of which is the old one", key,
+				len(versions))
 		}
 		old += len(versions) - 1
 	}
 	r := w.Must(t, []int{exitExceptions}, "verify", "-o", "json")
 	if notes := strings.Join(r.Summary.Notes, "\n"); old == 0 ||
 		!strings.Contains(notes, "old versions") {
-		t.Errorf("%d old versions are left, and verify notes %q", old, notes)
+		t.Errorf("%d old versions, but the notes of verify are %q", old, notes)
 	}
 }
 
-// lockedBucket: the new version is locked as the old one is, and the old one stays;
-// nothing is bypassed (a guard looks for that).
+// lockedBucket: the new version is locked like the old one, and the old one stays. No lock is
+// bypassed, which a guard checks.
 func lockedBucket(t *testing.T) {
 	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{}, Bucket: harness.Locked})
 	toTheEnd(t, w)
@@ -175,7 +179,7 @@ func lockedBucket(t *testing.T) {
 	for key, versions := range w.Server.S3().Versions(harness.Bucket) {
 		first, last := versions[0], versions[len(versions)-1]
 		if first.Lock != last.Lock || !strings.Contains(first.Lock, "ON") || first.Marker {
-			t.Errorf("%s: the lock was %q and is %q", key, first.Lock, last.Lock)
+			t.Errorf("%s: the lock changed from %q to %q", key, first.Lock, last.Lock)
 		}
 		if len(versions) == 2 {
 			two++
@@ -196,7 +200,7 @@ func archivedObjects(t *testing.T) {
 	toTheEnd(t, w)
 	for _, e := range ledger(t, w) {
 		if e.Reason != "archived" {
-			t.Errorf("%s is in the ledger for %s", e.Ref, e.Reason)
+			t.Errorf("%s is in the ledger with reason %s", e.Ref, e.Reason)
 		}
 	}
 }
@@ -214,8 +218,8 @@ func poisonCiphertexts(t *testing.T) {
 		Objects: map[harness.Kind]int{harness.Poison: 3},
 	})
 	r := toTheEnd(t, w)
-	// Two dry runs; one question for what moves, two for what cannot be read,
-	// three for what is under another key.
+	// Two dry runs; one request for each slot that moves, two for each that cannot be decrypted,
+	// three for each under another key.
 	if bound := int64(2 + ordinary + 2*(poison+3) + 3*foreign); r.Summary.KMS.Requests > bound {
 		t.Errorf("%d requests to KMS, want at most %d", r.Summary.KMS.Requests, bound)
 	}
@@ -226,11 +230,11 @@ func poisonCiphertexts(t *testing.T) {
 			t.Errorf("%d slots in the ledger, want %d", len(entries), poison+3+foreign)
 		}
 		for _, e := range entries {
-			said := e.Outcome + " " + e.Reason
+			outcome := e.Outcome + " " + e.Reason
 			// KMS compares keys only if the damage is after the header.
-			named := said == "failed invalid-ciphertext" && e.Key == "" ||
-				said == "failed source-other-context" && e.Key != ""
-			if e.Attempts != n || !named && said != "foreign foreign-key" {
+			named := outcome == "failed invalid-ciphertext" && e.Key == "" ||
+				outcome == "failed source-other-context" && e.Key != ""
+			if e.Attempts != n || !named && outcome != "foreign foreign-key" {
 				t.Errorf("the ledger has %s as %s for %s after %d attempts, want %d", e.Ref,
 					e.Outcome, e.Reason, e.Attempts, n)
 			}
@@ -242,9 +246,8 @@ func poisonCiphertexts(t *testing.T) {
 	attempts(2)
 }
 
-// hugeItems: small slots in large items are moved, everything around them stays,
-// and the memory that takes is bounded; what is larger than a limit is refused
-// without being read.
+// hugeItems: small slots in large items are moved, all other data is preserved, and the memory is
+// bounded. An item that is larger than a limit is refused without being read.
 func hugeItems(t *testing.T) {
 	t.Run("400 KB items", func(t *testing.T) {
 		t.Parallel()
@@ -278,12 +281,12 @@ func hugeItems(t *testing.T) {
 		r := toTheEnd(t, w)
 		atMost(t, r, 100<<20)
 		if entries := ledger(t, w); len(entries) != 1 || entries[0].Reason != "too-large" {
-			t.Errorf("the ledger holds %+v", entries)
+			t.Errorf("the ledger contains %+v", entries)
 		}
 	})
 }
 
-// atMost bounds the memory of a command.
+// atMost checks the memory that a command used.
 func atMost(t *testing.T, r harness.Result, bytes int64) {
 	t.Helper()
 	t.Logf("%d MiB", r.MaxRSS>>20)
@@ -291,6 +294,6 @@ func atMost(t *testing.T, r harness.Result, bytes int64) {
 		bytes *= 4
 	}
 	if r.MaxRSS > bytes {
-		t.Errorf("the worker took %d MiB, want at most %d", r.MaxRSS>>20, bytes>>20)
+		t.Errorf("rotator used %d MiB, want at most %d", r.MaxRSS>>20, bytes>>20)
 	}
 }

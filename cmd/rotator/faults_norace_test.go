@@ -2,5 +2,5 @@
 
 package main
 
-// raceEnabled says that the race detector, which takes memory, is built in.
+// raceEnabled reports whether the race detector, which needs memory, is built in.
 const raceEnabled = false

@@ -14,7 +14,7 @@ import (
 	"rotator/internal/harness"
 )
 
-// home is somewhere a checkpoint can be.
+// home is a kind of location of a checkpoint.
 type home struct{ name, checkpoint string }
 
 func sharedHomes() []home {
@@ -23,8 +23,8 @@ func sharedHomes() []home {
 
 func homes() []home { return append([]home{{"in a file", ""}}, sharedHomes()...) }
 
-// at has the checkpoint of a world there. Leases are short there, since what
-// a killed run held is free only when its lease is over.
+// at returns a configuration with the checkpoint in this location. The lease is short, because the
+// partitions of a killed run are free only after its lease.
 func (p home) at(c harness.Config) harness.Config {
 	c.Checkpoint = p.checkpoint
 	if p.checkpoint != "" {
@@ -33,8 +33,7 @@ func (p home) at(c harness.Config) harness.Config {
 	return c
 }
 
-// each tries something with the checkpoint in each of the homes, in worlds that are
-// small.
+// each runs a test with the checkpoint in each of the locations, in small environments.
 func each(t *testing.T, homes []home, try func(t *testing.T, c harness.Config)) {
 	for _, p := range homes {
 		t.Run(p.name, func(t *testing.T) {
@@ -44,12 +43,12 @@ func each(t *testing.T, homes []home, try func(t *testing.T, c harness.Config)) 
 	}
 }
 
-// ofBucket is true for the requests to a bucket.
+// ofBucket returns a function that is true for requests to a bucket.
 func ofBucket(name string) func(requestOf) bool {
 	return func(r requestOf) bool { return strings.HasPrefix(r.URL.Path, "/"+name+"/") }
 }
 
-// recordKinds are the records of a checkpoint, by how their ids begin.
+// recordKinds returns the records of a checkpoint with the beginnings of their ids.
 func recordKinds() map[string]string {
 	return map[string]string{
 		"head":      "jobs/trial/head",
@@ -60,7 +59,7 @@ func recordKinds() map[string]string {
 	}
 }
 
-// recordOf finds a record of a kind; "" when there is none yet.
+// recordOf returns the id of a record of a kind, or "" if there is none yet.
 func recordOf(records map[string]string, kind string) string {
 	prefix := recordKinds()[kind]
 	for _, id := range slices.Sorted(maps.Keys(records)) {
@@ -76,16 +75,16 @@ func recordOf(records map[string]string, kind string) string {
 // name, because a crash came between the two writes, is never read.
 func counts(records map[string]string, id string) bool {
 	partition, chunk := path.Split(strings.Replace(id, "/ledger/", "/partition/", 1))
-	if partition == path.Dir(id)+"/" { // it is no chunk
+	if partition == path.Dir(id)+"/" { // not a chunk
 		return true
 	}
 	epoch, _, _ := strings.Cut(chunk, ".")
 	return strings.Contains(records[path.Clean(partition)], `"chunks":[{"epoch":`+epoch+`,`)
 }
 
-// recordChange is what becomes of a record, and what the refusal says of it.
+// recordChange is a change of a record, and the text of the error that refuses it.
 type recordChange struct {
-	name, says string
+	name, text string
 	code       int
 	change     func(data []byte) []byte
 }
@@ -93,10 +92,10 @@ type recordChange struct {
 func recordChanges(t *testing.T) []recordChange {
 	schema := func(to string) func([]byte) []byte {
 		return func(data []byte) []byte {
-			// The checksum is of the content, and stays right.
+			// The checksum covers the content, so it stays correct.
 			changed := regexp.MustCompile(`"schema":\d+`).ReplaceAll(data, []byte(`"schema":`+to))
 			if string(changed) == string(data) || !json.Valid(changed) {
-				t.Errorf("the record names no schema: %.80s", data)
+				t.Errorf("the record has no schema: %.80s", data)
 			}
 			return changed
 		}
@@ -112,14 +111,14 @@ func recordChanges(t *testing.T) []recordChange {
 	}
 }
 
-// corruptRecords: whichever record of a checkpoint is damaged or of another version,
-// wherever the checkpoint is, a run refuses it and leaves it as it is; at the user's
-// word a new pass begins beside it and comes to its end.
+// corruptRecords: for each kind of record and each location of the checkpoint, a run refuses a
+// record that is damaged or of another version, and does not change it. With --restart a new pass
+// begins and completes.
 func corruptRecords(t *testing.T) {
 	for _, p := range homes() {
 		for _, kind := range slices.Sorted(maps.Keys(recordKinds())) {
 			if kind == "roster" && p.checkpoint == "" {
-				continue // one run at a time needs no roster
+				continue // a checkpoint for one run has no roster
 			}
 			for _, c := range recordChanges(t) {
 				t.Run(p.name+", "+kind+", "+c.name, func(t *testing.T) {
@@ -142,33 +141,33 @@ func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
 
 	r := w.Run(t, "run", "-o", "json")
 	if r.Code != c.code || r.Out != "" {
-		t.Errorf("want it refused, with exit code %d: %s", c.code, r)
+		t.Errorf("want exit code %d and no result: %s", c.code, r)
 	}
-	for _, says := range []string{"record " + id, c.says, "--restart"} {
-		if !strings.Contains(r.Log, says) {
-			t.Errorf("the refusal does not say %q: %s", says, r)
+	for _, text := range []string{"record " + id, c.text, "--restart"} {
+		if !strings.Contains(r.Log, text) {
+			t.Errorf("the error does not contain %q: %s", text, r)
 		}
 	}
 	if kept := w.Records(t); kept[id] != before[id] {
-		t.Errorf("the refusal changed record %s", id)
+		t.Errorf("the refused run changed record %s", id)
 	}
 	w.CheckPartial(t, nil)
 
-	before = w.Records(t) // before the ledger is asked for, a pass can come to its end
-	w.CountsVary()        // what the first pass moved is current in the second
+	before = w.Records(t) // a pass can complete before its ledger is needed
+	w.CountsVary()        // slots that the first pass moved are current in the second
 	r = w.Must(t, []int{exitExceptions}, "run", "--restart", "-o", "json")
 	if r.Summary == nil {
 		t.Fatalf("no result: %s", r)
 	}
 	w.Check(t, r.Summary)
 	if r.Summary.Pass < 2 {
-		t.Errorf("it is pass %d: the first is not kept", r.Summary.Pass)
+		t.Errorf("the new pass is %d, so the first one was not kept", r.Summary.Pass)
 	}
 	noted := strings.Contains(strings.Join(r.Summary.Notes, "\n"),
 		"could not compare with the previous pass")
 	// A pass without a readable ledger is never finished, so nothing is compared with it.
 	if compared := kind != "pass"; noted == compared {
-		t.Errorf("the notes are %q, and the pass before could be read: %v", r.Summary.Notes,
+		t.Errorf("the notes are %q, but the previous pass can be read: %v", r.Summary.Notes,
 			compared)
 	}
 	keptRecords(t, before, w.Records(t), id)
@@ -178,15 +177,15 @@ func corruptRecord(t *testing.T, p home, kind string, c recordChange) {
 	}
 }
 
-// halfwayWithRecords begins a pass that cannot come to its end, kills it once there
-// is a record of each kind, and returns their ids.
+// halfwayWithRecords begins a pass that cannot complete, kills it when there is a record of each
+// kind, and returns their ids.
 func halfwayWithRecords(t *testing.T, w *harness.Env, p home) map[string]string {
 	t.Helper()
 	w.Fault("s3:PutObject", fault.Fault{Kind: fault.Reset, Of: ofBucket(harness.Bucket)})
 	running := runs(w).Begin(t)
 	ids := map[string]string{}
 	until(t, "a record of each kind", func() bool {
-		time.Sleep(20 * time.Millisecond) // a look reads all records
+		time.Sleep(20 * time.Millisecond) // each attempt reads all records
 		records := w.Records(t)
 		for kind := range recordKinds() {
 			if id := recordOf(records, kind); id != "" {
@@ -205,9 +204,8 @@ func halfwayWithRecords(t *testing.T, w *harness.Env, p home) map[string]string 
 	return ids
 }
 
-// keptRecords checks that all of a pass that was left behind is still there: what
-// belongs to the pass in its place, and what belongs to the job and was broken as a
-// copy.
+// keptRecords checks that the records of the abandoned pass still exist, and that a damaged record
+// of the job was copied.
 func keptRecords(t *testing.T, before, after map[string]string, broken string) {
 	t.Helper()
 	for id, data := range before {

@@ -35,10 +35,11 @@ func echoing(
 		t.Fatal(err)
 	}
 	proxy := proxyTo(to)
-	var asked atomic.Int64
+	var requests atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		// The first questions to KMS are whether it may be asked.
-		if fakeaws.Operation(r) != operation || operation == "kms:ReEncrypt" && asked.Add(1) <= 4 {
+		// The first requests to KMS are the dry runs of the preflight.
+		if fakeaws.Operation(r) != operation || operation == "kms:ReEncrypt" &&
+			requests.Add(1) <= 4 {
 			proxy.ServeHTTP(rw, r)
 			return
 		}
@@ -76,9 +77,9 @@ func echoing(
 
 // sentBlob is the ciphertext in the body of a request, or the body.
 func sentBlob(body []byte) []byte {
-	var asked struct{ CiphertextBlob []byte }
-	if json.Unmarshal(body, &asked) == nil && len(asked.CiphertextBlob) > 0 {
-		return asked.CiphertextBlob
+	var request struct{ CiphertextBlob []byte }
+	if json.Unmarshal(body, &request) == nil && len(request.CiphertextBlob) > 0 {
+		return request.CiphertextBlob
 	}
 	if blob, err := base64.StdEncoding.DecodeString(string(body)); err == nil && len(blob) > 0 {
 		return blob
@@ -128,7 +129,7 @@ func echoedSecrets(t *testing.T) {
 					"AWS_ENDPOINT_URL="+echoing(t, w, c.operation, c.status, c.in))
 				r := p.Begin(t).End(t)
 				if c.code > 0 && (r.Code != c.code || !strings.Contains(r.Log, "[redacted]")) {
-					t.Errorf("want exit code %d, and something redacted: %s", c.code, r)
+					t.Errorf("want exit code %d and redacted text: %s", c.code, r)
 				}
 			}
 			w.Must(t, []int{exitDone, exitJob}, "report", "--ledger")
@@ -185,7 +186,7 @@ func unreadableCredentials(t *testing.T) {
 		p.Env = append(p.Env, "AWS_CONFIG_FILE="+config)
 		if r := p.Begin(t).End(t); r.Code != exitAccess ||
 			!strings.Contains(r.Log, "its output is not shown") {
-			t.Errorf("output %d: want exit code 77, and why: %s", i+1, r)
+			t.Errorf("output %d: want exit code 77 and the reason: %s", i+1, r)
 		}
 	}
 }

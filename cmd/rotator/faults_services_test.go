@@ -12,36 +12,47 @@ import (
 	"rotator/internal/harness"
 )
 
-// throttlingBurst: the rate falls to about the quota in a second or two and comes
-// back when there is room; no slot fails for throttling.
+// throttlingBurst: the rate falls to about the quota within two seconds and rises again when there
+// is capacity. No slot fails because of throttling.
 func throttlingBurst(t *testing.T) {
 	t.Run("quota", func(t *testing.T) {
 		t.Parallel()
 		const rate, quota, slots = 600, 60, 240
-		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: slots}, Objects: map[harness.Kind]int{}, Rate: rate, Workers: 32})
+		w := newTrial(t, harness.Config{
+			Items:   map[harness.Kind]int{harness.Ordinary: slots},
+			Objects: map[harness.Kind]int{},
+			Rate:    rate,
+			Workers: 32,
+		})
 		w.Server.KMS().SetReEncryptQuota(quota)
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 10))
+		until(t, "the first requests", requestsSent(w, 10))
 		time.Sleep(1500 * time.Millisecond)
 		before, since := w.Requests("kms:ReEncrypt"), time.Now()
 		time.Sleep(600 * time.Millisecond)
-		if perSecond := float64(w.Requests("kms:ReEncrypt")-before) / time.Since(since).Seconds(); timed() && perSecond > 3*quota {
-			t.Errorf("after 1.5 s of throttling the worker sends %.0f requests a second, under a quota of %d", perSecond, quota)
+		if perSecond := float64(
+			w.Requests("kms:ReEncrypt")-before) / time.Since(since).Seconds(); timed() &&
+			perSecond > 3*quota {
+			t.Errorf("after 1.5 s of throttling rotator sends %.0f requests per second, "+
+				"under a quota of %d", perSecond, quota)
 		}
 		left := slots - w.Requests("kms:ReEncrypt") // at least
 		w.Server.KMS().SetReEncryptQuota(0)
 		since = time.Now()
 		r := p.End(t)
-		if atQuota := time.Duration(left) * time.Second / quota; timed() && left > quota && time.Since(since) > atQuota {
-			t.Errorf("after the throttling ended %d slots took %s, and would have taken %s at the quota", left, time.Since(since), atQuota)
+		if atQuota := time.Duration(left) * time.Second / quota; timed() && left > quota &&
+			time.Since(since) > atQuota {
+			t.Errorf("after the throttling ended %d slots took %s, as long as at the quota (%s)",
+				left, time.Since(since), atQuota)
 		}
 		if r.Code != exitDone || r.Summary == nil || r.Summary.KMS.Throttled == 0 {
-			t.Fatalf("want exit code 0, and some requests throttled: %s", r)
+			t.Fatalf("want exit code 0 and throttled requests: %s", r)
 		}
 		w.Check(t, r.Summary)
 		// One more request confirms that the first new ciphertext is under the destination key.
 		if s := r.Summary.KMS; s.Requests-s.Throttled != slots+1 {
-			t.Errorf("%d requests, %d of them throttled, for %d slots", s.Requests, s.Throttled, slots)
+			t.Errorf("%d requests, %d of them throttled, for %d slots", s.Requests, s.Throttled,
+				slots)
 		}
 	})
 	t.Run("every service", func(t *testing.T) {
@@ -52,14 +63,14 @@ func throttlingBurst(t *testing.T) {
 	})
 }
 
-// serverErrors: a second of errors costs a second; errors for good stop the run
-// with 69 after max_outage, and the next run goes on.
+// serverErrors: a second of errors delays a run by about a second. Permanent errors stop the run
+// with 69 after max_outage, and the next run continues.
 func serverErrors(t *testing.T) {
 	t.Run("a second", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 300})
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 40))
+		until(t, "the first requests", requestsSent(w, 40))
 		w.Fault("*", fault.Fault{Kind: fault.InternalError})
 		time.Sleep(time.Second)
 		w.Server.Faults().Clear("")
@@ -70,7 +81,10 @@ func serverErrors(t *testing.T) {
 		w.Check(t, r.Summary)
 	})
 	each(t, sharedHomes(), stateOutage)
-	unavailable := fault.Fault{Kind: fault.Refusal, Answer: fault.Answer{Status: 503, Code: "ServiceUnavailable"}}
+	unavailable := fault.Fault{
+		Kind:   fault.Refusal,
+		Answer: fault.Answer{Status: 503, Code: "ServiceUnavailable"},
+	}
 	type outage struct {
 		operations []string
 		fault      fault.Fault
@@ -82,7 +96,10 @@ func serverErrors(t *testing.T) {
 		{[]string{"dynamodb:BatchExecuteStatement", "dynamodb:UpdateItem"}, unavailable},
 		{[]string{"dynamodb:Scan"}, fault.Fault{Kind: fault.Reset, Skip: 1}},
 		{[]string{"s3:PutObject"}, unavailable},
-		{[]string{"s3:GetObject", "s3:ListObjectsV2"}, fault.Fault{Kind: fault.InternalError, Skip: 5}},
+		{[]string{"s3:GetObject", "s3:ListObjectsV2"}, fault.Fault{
+			Kind: fault.InternalError,
+			Skip: 5,
+		}},
 	}
 	for _, o := range outages {
 		w := newTrial(t, harness.Config{MaxOutage: "1s"})
@@ -96,16 +113,15 @@ func serverErrors(t *testing.T) {
 		r := processes[i].End(t)
 		stopped(t, w, r, exitUnavailable)
 		if n := w.Requests(operation); n > 400 {
-			t.Errorf("%s: %d requests in an outage of a second", operation, n)
+			t.Errorf("%s: %d requests during an outage of one second", operation, n)
 		}
 		w.Server.Faults().Clear("")
 		toTheEnd(t, w)
 	}
 }
 
-// stateOutage: the same of the service that holds the checkpoint. It stays away when
-// the pass is under way, for a second and then for good. On a busy machine an answer can
-// take two seconds of its own.
+// stateOutage: the same for the service of the checkpoint. It becomes unavailable during the pass,
+// first for a second and then permanently. On a busy machine a response can take two seconds.
 func stateOutage(t *testing.T, c harness.Config) {
 	c.Rate, c.MaxOutage = 60, "5s"
 	w := newTrial(t, c)
@@ -116,26 +132,31 @@ func stateOutage(t *testing.T, c harness.Config) {
 		}
 	}
 	p := runs(w).Begin(t)
-	until(t, "the first requests", asked(w, 20))
+	until(t, "the first requests", requestsSent(w, 20))
 	away(fault.InternalError)
 	time.Sleep(time.Second)
 	w.Server.Faults().Clear("")
-	until(t, "more requests", asked(w, 10))
+	until(t, "more requests", requestsSent(w, 10))
 	away(fault.Reset)
 	stopped(t, w, p.End(t), exitUnavailable)
 	w.Server.Faults().Clear("")
-	w.CountsVary() // what was written and could not be saved
+	w.CountsVary() // slots that were written but not saved
 	toTheEnd(t, w)
 }
 
-// lostAnswers: writes whose answer is lost are counted once and never done again.
-func lostAnswers(t *testing.T) {
+// lostResponses: writes whose response is lost are counted once and not repeated.
+func lostResponses(t *testing.T) {
 	for name, set := range map[string]func(*harness.Env){
 		"batches": func(w *harness.Env) {
-			w.Fault("dynamodb:BatchExecuteStatement", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
+			w.Fault("dynamodb:BatchExecuteStatement", fault.Fault{
+				Kind:  fault.LostResponse,
+				Share: 0.5,
+			})
 		},
 		"single updates": func(w *harness.Env) {
-			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool { return c.Action != "dynamodb:PartiQLUpdate" })
+			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
+				return c.Action != "dynamodb:PartiQLUpdate"
+			})
 			w.Fault("dynamodb:UpdateItem", fault.Fault{Kind: fault.LostResponse, Share: 0.5})
 		},
 		"puts": func(w *harness.Env) {
@@ -146,7 +167,11 @@ func lostAnswers(t *testing.T) {
 		},
 		"all writes, after a while": func(w *harness.Env) {
 			for _, operation := range writeOperations() {
-				w.Fault(operation, fault.Fault{Kind: fault.LostResponse, Share: 0.6, Delay: 20 * time.Millisecond})
+				w.Fault(operation, fault.Fault{
+					Kind:  fault.LostResponse,
+					Share: 0.6,
+					Delay: 20 * time.Millisecond,
+				})
 			}
 		},
 	} {
@@ -167,10 +192,14 @@ func lostAnswers(t *testing.T) {
 	})
 }
 
-// resets: a connection that breaks before, in the middle of and behind a request
-// costs time alone; nothing that was cut short is taken for the whole.
+// resets: a connection that breaks before, during or after a request only delays a run. Incomplete
+// data is never treated as complete.
 func resets(t *testing.T) {
-	for name, kind := range map[string]fault.Kind{"before": fault.Reset, "half of a request": fault.HalfRequest, "half of an answer": fault.HalfResponse} {
+	for name, kind := range map[string]fault.Kind{
+		"before":            fault.Reset,
+		"half of a request": fault.HalfRequest,
+		"half of an answer": fault.HalfResponse,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newTrial(t, harness.Config{})
@@ -192,16 +221,19 @@ func resets(t *testing.T) {
 	}
 }
 
-// clockSkew: the SDK learns the server's time from its answers.
+// clockSkew: the SDK learns the time of the server from its responses.
 func clockSkew(t *testing.T) {
-	for name, ahead := range map[string]time.Duration{"20 minutes ahead": 20 * time.Minute, "20 minutes behind": -20 * time.Minute} {
+	for name, ahead := range map[string]time.Duration{
+		"20 minutes ahead":  20 * time.Minute,
+		"20 minutes behind": -20 * time.Minute,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newTrial(t, harness.Config{})
 			w.Server.SetClock(ahead)
 			r := w.Run(t, "run", "-o", "json")
 			if r.Code != exitExceptions {
-				t.Errorf("a clock that is off stops the run before it begins: want exit code 3: %s", r)
+				t.Errorf("a wrong clock stops the run before it begins; want exit code 3: %s", r)
 				w.CheckPartial(t, r.Summary)
 				return
 			}
@@ -212,11 +244,11 @@ func clockSkew(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 400})
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 40))
+		until(t, "the first requests", requestsSent(w, 40))
 		w.Server.SetClock(20 * time.Minute)
 		r := p.End(t)
 		if r.Code != exitExceptions {
-			t.Errorf("a clock that jumps stops the run: want exit code 3: %s", r)
+			t.Errorf("a jump of the clock stops the run; want exit code 3: %s", r)
 			w.CheckPartial(t, r.Summary)
 			w.Server.SetClock(0)
 			toTheEnd(t, w)
@@ -226,9 +258,8 @@ func clockSkew(t *testing.T) {
 	})
 }
 
-// slowRuns are runs that take half a minute, because the program gives keys and
-// credentials so long to come back: they are begun before all rows, and wait beside
-// them.
+// slowRuns are runs that take half a minute, because rotator waits that long for keys and
+// credentials. They start before all rows and run beside them.
 type slowRuns struct{ begun []slowRun }
 
 type slowRun struct {
@@ -236,7 +267,7 @@ type slowRun struct {
 	name    string
 	world   *harness.Env
 	process *harness.Process
-	// ended is what must be true of the end.
+	// ended checks the end of the run.
 	ended func(t *testing.T, r harness.Result)
 }
 
@@ -245,6 +276,13 @@ func startSlowRuns(t *testing.T) *slowRuns {
 	if testing.Short() {
 		return s
 	}
+	s.disableKeys(t)
+	s.revokeCredentials(t)
+	return s
+}
+
+// disableKeys starts the runs of row 7.
+func (s *slowRuns) disableKeys(t *testing.T) {
 	source := func(w *harness.Env) string { return w.Old }
 	destination := func(w *harness.Env) string { return w.New }
 	for _, way := range []struct {
@@ -260,7 +298,7 @@ func startSlowRuns(t *testing.T) *slowRuns {
 	} {
 		w := newTrial(t, harness.Config{Rate: 400})
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 40))
+		until(t, "the first requests", requestsSent(w, 40))
 		set := func(state fakekms.KeyState) {
 			if err := w.Server.KMS().SetState(way.key(w), state); err != nil {
 				t.Fatal(err)
@@ -277,6 +315,10 @@ func startSlowRuns(t *testing.T) *slowRuns {
 			toTheEnd(t, w)
 		}})
 	}
+}
+
+// revokeCredentials starts the runs of row 6.
+func (s *slowRuns) revokeCredentials(t *testing.T) {
 	for name, broken := range map[string]bool{"revoked": false, "for good": true} {
 		w, v, p := vended(t, harness.Config{Rate: 250}, time.Hour)
 		v.Break(broken)
@@ -300,13 +342,12 @@ func startSlowRuns(t *testing.T) *slowRuns {
 			toTheEnd(t, w)
 		}})
 	}
-	return s
 }
 
 // finish waits for the slow runs of a row.
 func (s *slowRuns) finish(t *testing.T, row int) {
 	if len(s.begun) == 0 {
-		t.Skip("half a minute: not with -short")
+		t.Skip("takes half a minute, too long for -short")
 	}
 	for _, run := range s.begun {
 		if run.row == row {
@@ -318,21 +359,26 @@ func (s *slowRuns) finish(t *testing.T, row int) {
 	}
 }
 
-// vended begins a run whose credentials come from a vendor, and are valid for life.
-func vended(t *testing.T, c harness.Config, life time.Duration) (*harness.Env, *harness.CredentialServer, *harness.Process) {
+// vended begins a run that gets its credentials from a credential server. They are valid for the
+// given time.
+func vended(
+	t *testing.T,
+	c harness.Config,
+	life time.Duration,
+) (*harness.Env, *harness.CredentialServer, *harness.Process) {
 	t.Helper()
 	w := newTrial(t, c)
 	v := w.CredentialServer(t, life)
 	p := runs(w)
 	v.Env(p)
 	p.Begin(t)
-	until(t, "the first requests", asked(w, 40))
+	until(t, "the first requests", requestsSent(w, 40))
 	return w, v, p
 }
 
-// expiredCredentials: credentials are renewed when their time is over, and when the
-// service says so; where they cannot be, the run stops with 77, and no slot is
-// marked failed for it.
+// expiredCredentials: credentials are renewed when they expire, and when the service reports that
+// they have expired. If this is not possible, the run stops with 77, and no slot counts as failed
+// because of it.
 func (s *slowRuns) expiredCredentials(t *testing.T) {
 	inTime := func(t *testing.T, c harness.Config) {
 		w, v, p := vended(t, c, time.Second)
@@ -353,15 +399,15 @@ func (s *slowRuns) expiredCredentials(t *testing.T) {
 	s.finish(t, 6)
 }
 
-// keysOff: a key that comes back soon costs time alone; one that does not stops
-// the run with 77 after a while, nothing is marked failed, and the run goes on when
-// the key is back.
+// keysOff: a key that becomes usable again soon only delays a run. One that does not stops the run
+// with 77 after some time, no slot counts as failed, and a run continues when the key is usable
+// again.
 func (s *slowRuns) keysOff(t *testing.T) {
 	t.Run("for a second", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 400})
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 40))
+		until(t, "the first requests", requestsSent(w, 40))
 		for _, key := range []string{w.Old, w.New} {
 			for _, state := range []fakekms.KeyState{fakekms.Disabled, fakekms.Enabled} {
 				if err := w.Server.KMS().SetState(key, state); err != nil {
@@ -381,28 +427,36 @@ func (s *slowRuns) keysOff(t *testing.T) {
 	t.Run("unavailable", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{})
-		w.Fault("kms:ReEncrypt", fault.Fault{Kind: fault.Refusal, Share: 0.1, Answer: fault.Answer{Status: 500, Code: "KeyUnavailableException"}})
+		w.Fault("kms:ReEncrypt", fault.Fault{
+			Kind:   fault.Refusal,
+			Share:  0.1,
+			Answer: fault.Answer{Status: 500, Code: "KeyUnavailableException"},
+		})
 		toTheEnd(t, w)
 	})
 	s.finish(t, 7)
 }
 
-// deniedItems: a denial is the item's own trouble as long as others are served,
-// and the run's when none is.
+// deniedItems: a denial is a property of the item while other requests succeed, and stops the run
+// if none succeeds.
 func deniedItems(t *testing.T) {
 	mine := func(key string) bool { return strings.HasSuffix(key, "0.enc") }
 	t.Run("some", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
-			return c.Action != "kms:ReEncryptFrom" || c.EncryptionContext["tenant"] != "tenant-3" || c.EncryptionContext["purpose"] == ""
+			return c.Action != "kms:ReEncryptFrom" ||
+				c.EncryptionContext["tenant"] != "tenant-3" || c.EncryptionContext["purpose"] == ""
 		})
-		w.Server.S3().SetPolicy(func(c fakes3.Call) bool { return c.Action != "s3:GetObject" || !mine(c.Key) })
+		w.Server.S3().SetPolicy(func(c fakes3.Call) bool {
+			return c.Action != "s3:GetObject" || !mine(c.Key)
+		})
 		denied := func(e *harness.Entry) bool {
-			return e.Target == harness.Table && e.Tenant() == "tenant-3" || e.Target == harness.Objects && mine(e.ID)
+			return e.Target == harness.Table && e.Tenant() == "tenant-3" ||
+				e.Target == harness.Objects && mine(e.ID)
 		}
 		w.Deny(denied)
-		r := toTheEnd(t, w, "--exact") // no header shows that a context is denied
+		r := toTheEnd(t, w, "--exact") // a slot that is decided by its header is not denied
 		if r.Code != exitExceptions {
 			t.Errorf("want exit code 3: %s", r)
 		}
@@ -414,7 +468,9 @@ func deniedItems(t *testing.T) {
 	})
 	for name, deny := range map[string]func(*harness.Env){
 		"all of KMS": func(w *harness.Env) {
-			w.Server.KMS().SetPolicy(func(c fakekms.Call) bool { return !strings.HasPrefix(c.Action, "kms:ReEncrypt") })
+			w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
+				return !strings.HasPrefix(c.Action, "kms:ReEncrypt")
+			})
 		},
 		"all of DynamoDB's writes": func(w *harness.Env) {
 			w.Server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
@@ -427,21 +483,26 @@ func deniedItems(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newTrial(t, harness.Config{})
-			deny(w)
-			r := w.Run(t, "run", "-o", "json")
-			if r.Code != exitAccess {
-				t.Errorf("want exit code %d: %s", exitAccess, r)
-			}
-			w.CheckPartial(t, r.Summary)
-			deniedInLedger(t, w, r)
-			w.Server.KMS().SetPolicy(nil)
-			w.Server.DynamoDB().SetPolicy(nil)
-			w.Server.S3().SetPolicy(nil)
-			w.Must(t, complete(), "run", "-o", "json")
-			w.CountsVary() // the first denials were the items' own
-			r = w.Must(t, complete(), "retry", "-o", "json")
-			w.Check(t, r.Summary)
+			deniedRun(t, deny)
 		})
 	}
+}
+
+// deniedRun checks a run to which a service denies all requests of a kind.
+func deniedRun(t *testing.T, deny func(*harness.Env)) {
+	w := newTrial(t, harness.Config{})
+	deny(w)
+	r := w.Run(t, "run", "-o", "json")
+	if r.Code != exitAccess {
+		t.Errorf("want exit code %d: %s", exitAccess, r)
+	}
+	w.CheckPartial(t, r.Summary)
+	deniedInLedger(t, w, r)
+	w.Server.KMS().SetPolicy(nil)
+	w.Server.DynamoDB().SetPolicy(nil)
+	w.Server.S3().SetPolicy(nil)
+	w.Must(t, complete(), "run", "-o", "json")
+	w.CountsVary() // the first denials counted as failures of their items
+	r = w.Must(t, complete(), "retry", "-o", "json")
+	w.Check(t, r.Summary)
 }

@@ -20,7 +20,7 @@ import (
 	"rotator/internal/report"
 )
 
-// requestOf is short for what hooks get.
+// requestOf is an abbreviation for the argument of hooks.
 type requestOf = *http.Request
 
 func readCloser(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
@@ -29,7 +29,7 @@ func readCloser(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader
 func halfway(t *testing.T, w *harness.Env, requests int, flags ...string) {
 	t.Helper()
 	p := runs(w, flags...).Begin(t)
-	until(t, "half of the pass", asked(w, requests))
+	until(t, "half of the pass", requestsSent(w, requests))
 	p.Kill()
 	if r := p.End(t); r.Code != -1 {
 		t.Fatalf("the run ended before it was killed: %s", r)
@@ -37,10 +37,14 @@ func halfway(t *testing.T, w *harness.Env, requests int, flags ...string) {
 	w.CheckPartial(t, nil)
 }
 
-// lostCheckpoint: without its checkpoint the worker looks at everything again, and
-// writes nothing again (a guard looks for that).
+// lostCheckpoint: without its checkpoint, rotator reads all items again but writes none again,
+// which a guard checks.
 func lostCheckpoint(t *testing.T) {
-	for name, lost := range map[string]string{"all of the state": "*", "the checkpoint alone": "state.db*", "the audit log alone": "*.jsonl"} {
+	for name, lost := range map[string]string{
+		"all of the state":     "*",
+		"the checkpoint alone": "state.db*",
+		"the audit log alone":  "*.jsonl",
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newTrial(t, harness.Config{Rate: 500})
@@ -55,16 +59,17 @@ func lostCheckpoint(t *testing.T) {
 				}
 			}
 			expected := sum(w.Expected())
-			w.CountsVary() // what was moved before is current now, or known from the audit log
+			w.CountsVary() // slots that were moved before are current, or known from the audit log
 			r := toTheEnd(t, w)
-			if s := r.Summary.Slots; s.Rotated+s.Current != expected.Rotated+expected.Current || s.Seen != expected.Seen {
-				t.Errorf("counted %+v; without the loss it were %+v", s, expected)
+			if s := r.Summary.Slots; s.Rotated+s.Current != expected.Rotated+expected.Current ||
+				s.Seen != expected.Seen {
+				t.Errorf("counted %+v, want %+v as without the loss", s, expected)
 			}
 		})
 	}
 }
 
-// sum adds up the slots of all targets.
+// sum returns the sum of the slots of all targets.
 func sum(targets map[string]report.Target) (s report.Slots) {
 	for _, target := range targets {
 		s.Seen += target.Slots.Seen
@@ -95,22 +100,13 @@ func corruptCheckpoint(t *testing.T) {
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			r := w.Run(t, "run", "-o", "json")
-			switch r.Code {
-			case exitStorage, exitBusy: // 76 for a newer version
+			if refusesCheckpoint(t, w, what) {
 				refused++
-				if !strings.Contains(r.Log, "checkpoint") || r.Out != "" {
-					t.Errorf("%s: refused without a clear message: %s", what, r)
-				}
-			case exitExceptions: // the harm was where nothing is
-				w.CheckPartial(t, r.Summary)
-			default:
-				t.Errorf("%s: want it refused (%d), or not noticed for good reason: %s", what, exitStorage, r)
 			}
 		}
-		try("cut in half", good[:len(good)/2])
+		try("first half", good[:len(good)/2])
 		try("zeros", make([]byte, len(good)))
-		try("another file", []byte("this is no checkpoint"))
+		try("another file", []byte("this is not a checkpoint"))
 		for i := range 8 {
 			bad := bytes.Clone(good)
 			for at := i * 37; at < len(bad); at += 311 + i {
@@ -118,14 +114,11 @@ func corruptCheckpoint(t *testing.T) {
 			}
 			try(fmt.Sprintf("bits flipped, pattern %d", i), bad)
 		}
-		if newer := bytes.ReplaceAll(good, []byte(`"schema":2`), []byte(`"schema":9`)); bytes.Equal(newer, good) {
-			t.Error("no record of the checkpoint names its schema in the known words: write this test anew")
-		} else {
-			before := refused
-			try("of a newer version", newer)
-			if refused == before {
-				t.Error("a checkpoint of a newer version was not refused")
-			}
+		newer := bytes.ReplaceAll(good, []byte(`"schema":2`), []byte(`"schema":9`))
+		if before := refused; bytes.Equal(newer, good) {
+			t.Error("no record of the checkpoint has schema 2; adapt this test")
+		} else if try("of a newer version", newer); refused == before {
+			t.Error("a checkpoint of a newer version was accepted")
 		}
 		if refused < 4 {
 			t.Errorf("only %d corrupt checkpoints were refused", refused)
@@ -140,53 +133,74 @@ func corruptCheckpoint(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 500})
 		halfway(t, w, 100)
-		replaceInJob(t, w, "segments: 2", "segments: 3") // how the work is cut is not what it means
+		replaceInJob(t, w, "segments: 2", "segments: 3") // not part of the fingerprint
 		r := toTheEnd(t, w)
 		if r.Summary.Pass != 1 || !strings.Contains(r.Log, "resumed pass 1") {
-			t.Errorf("want pass 1 resumed, and the log to say so: %s", r)
+			t.Errorf("want pass 1 resumed, and a log line about it: %s", r)
 		}
 	})
-	each(t, homes(), anotherMeaning)
+	each(t, homes(), otherFingerprint)
 }
 
-// anotherMeaning: a pass of other targets, slots or keys than the job file's is
-// refused, and begins anew at the user's word alone.
-func anotherMeaning(t *testing.T, c harness.Config) {
+// refusesCheckpoint reports whether a run refuses a checkpoint that was damaged. A run may also
+// complete, if the damage is in unused space.
+func refusesCheckpoint(t *testing.T, w *harness.Env, what string) bool {
+	t.Helper()
+	r := w.Run(t, "run", "-o", "json")
+	switch r.Code {
+	case exitStorage, exitBusy: // 76 for a newer version
+		if !strings.Contains(r.Log, "checkpoint") || r.Out != "" {
+			t.Errorf("%s: refused without a clear message: %s", what, r)
+		}
+		return true
+	case exitExceptions:
+		w.CheckPartial(t, r.Summary)
+	default:
+		t.Errorf("%s: want exit code %d, or a complete pass: %s", what, exitStorage, r)
+	}
+	return false
+}
+
+// otherFingerprint: a pass with other targets, slots or keys than the job file is refused. A new
+// pass begins only with --restart.
+func otherFingerprint(t *testing.T, c harness.Config) {
 	c.Rate = 150
 	w := newTrial(t, c)
 	halfway(t, w, 50)
 	before := recordsOfPasses(t, w)
 	replaceInJob(t, w, "purpose: pii", "purpose: none")
-	if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob || !strings.Contains(r.Log, "--restart") {
-		t.Errorf("a pass of another meaning: want exit code %d, and a word of --restart: %s", exitJob, r)
+	if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob ||
+		!strings.Contains(r.Log, "--restart") {
+		t.Errorf("with other slots: want exit code %d and advice about --restart: %s", exitJob, r)
 	}
 	if !maps.Equal(before, recordsOfPasses(t, w)) {
-		t.Error("the refusal changed the checkpoint")
+		t.Error("the refused run changed the checkpoint")
 	}
 	replaceInJob(t, w, "purpose: none", "purpose: pii")
-	w.CountsVary() // what the first pass moved is current in the second
+	w.CountsVary() // slots that the first pass moved are current in the second
 	r := w.Must(t, complete(), "run", "--restart", "-o", "json")
 	w.Check(t, r.Summary)
 	if r.Summary.Pass != 2 {
-		t.Errorf("it is pass %d, want 2: the first is kept", r.Summary.Pass)
+		t.Errorf("the new pass is %d, want 2", r.Summary.Pass)
 	}
 	keptRecords(t, before, w.Records(t), "")
 }
 
-// fullDisk: what cannot be kept stops the run with 73, never with 0, and what was
-// kept before is whole: with room again the pass goes on.
+// fullDisk: a run that cannot store its state stops with 73, never with 0. What it stored before is
+// complete: with free space the pass continues.
 func fullDisk(t *testing.T) {
 	for _, blocks := range []int{4, 20, 40, 100} { // of 1 KiB, for each file
 		t.Run(fmt.Sprintf("files of %d KiB", blocks), func(t *testing.T) {
 			t.Parallel()
 			w := newTrial(t, harness.Config{})
 			p := runs(w)
-			p.Args = append([]string{"bash", "-c", fmt.Sprintf(`ulimit -f %d; exec "$0" "$@"`, blocks)}, p.Args...)
+			p.Args = append([]string{"bash", "-c",
+				fmt.Sprintf(`ulimit -f %d; exec "$0" "$@"`, blocks)}, p.Args...)
 			p.Path = "/bin/bash"
 			stopped(t, w, p.Begin(t).End(t), exitStorage)
 			r := w.Run(t, "run", "-o", "json")
 			if r.Code != exitExceptions {
-				t.Errorf("with room again, and nothing else done, want exit code 3: %s", r)
+				t.Errorf("with free space again: want exit code 3: %s", r)
 				return
 			}
 			w.Check(t, r.Summary)
@@ -214,18 +228,18 @@ func fullDisk(t *testing.T) {
 	t.Run("fsync fails", failingSync)
 }
 
-// failingSync lets fsync and fdatasync fail, as they do for a disk that is broken,
-// from the beginning or from the middle of a run on: nothing after it may be taken
-// for kept.
+// failingSync makes fsync and fdatasync fail, as for a broken disk, from the start or from the
+// middle of a run. Nothing after that counts as stored.
 func failingSync(t *testing.T) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
-		t.Skip("SKIPPED: strace, which makes fsync fail, is not installed")
+		t.Skip("SKIPPED: strace, which is needed to make fsync fail, is not installed")
 	}
-	inject := []string{strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "calls"), "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"}
+	inject := []string{strace, "-f", "-qq", "-o", filepath.Join(t.TempDir(), "calls"), "-e",
+		"trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:error=EIO"}
 	goesOn := func(t *testing.T, w *harness.Env, p *harness.Process) {
 		stopped(t, w, p.End(t), exitStorage)
-		w.CountsVary() // a note that was not synced may be there all the same
+		w.CountsVary() // a record that was not synced may exist anyway
 		toTheEnd(t, w)
 	}
 	t.Run("from the beginning", func(t *testing.T) {
@@ -237,38 +251,44 @@ func failingSync(t *testing.T) {
 	})
 	t.Run("in the middle", func(t *testing.T) {
 		t.Parallel()
-		w := newTrial(t, harness.Config{Rate: 100}) // some seconds are left when it begins to fail
+		// some seconds of work are left when it begins to fail
+		w := newTrial(t, harness.Config{Rate: 100})
 		p := runs(w).Begin(t)
-		until(t, "half of the pass", asked(w, 100))
+		until(t, "half of the pass", requestsSent(w, 100))
 		tracer := exec.Command(inject[0], append(inject[1:], "-p", strconv.Itoa(p.Process.Pid))...)
 		if err := tracer.Start(); err != nil {
 			t.Fatal(err)
 		}
 		goesOn(t, w, p)
-		_ = tracer.Wait() // it ends with what it traces
+		_ = tracer.Wait() // ends with the traced process
 	})
 }
 
-// shortMemory: how much memory a run takes does not depend on how many items there
-// are.
+// shortMemory: the memory of a run does not depend on the number of items.
 func shortMemory(t *testing.T) {
 	peak := func(items int) int64 {
-		w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: items}, Objects: map[harness.Kind]int{}, Plaintext: 4000, Workers: 4,
-			Rate: 50000, Env: []string{"GOMEMLIMIT=40MiB"}})
+		w := newTrial(t, harness.Config{
+			Items:     map[harness.Kind]int{harness.Ordinary: items},
+			Objects:   map[harness.Kind]int{},
+			Plaintext: 4000,
+			Workers:   4,
+			Rate:      50000,
+			Env:       []string{"GOMEMLIMIT=40MiB"},
+		})
 		return toTheEnd(t, w).MaxRSS
 	}
 	few, many := peak(400), peak(2000)
 	t.Logf("%d MiB for 400 items, %d MiB for 2000", few>>20, many>>20)
-	allowed := int64(20 << 20) // blobs kept in all their forms would be 35
+	allowed := int64(20 << 20) // keeping all forms of each blob would need 35 MiB
 	if raceEnabled {
 		allowed *= 4
 	}
 	if many > few+allowed {
-		t.Errorf("%d MiB for 400 items, and %d MiB for 2000", few>>20, many>>20)
+		t.Errorf("%d MiB for 400 items, but %d MiB for 2000", few>>20, many>>20)
 	}
 }
 
-// snapshot is every file under a directory.
+// snapshot returns the content of every file in a directory.
 func snapshot(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
@@ -286,14 +306,13 @@ func snapshot(t *testing.T, dir string) map[string]string {
 	return files
 }
 
-// movedAlias: the keys of a pass are those that the aliases stood for when it
-// began.
+// movedAlias: the keys of a pass are those to which the aliases referred when it began.
 func movedAlias(t *testing.T) {
 	t.Run("under way", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Aliases: true, Rate: 500})
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 40))
+		until(t, "the first requests", requestsSent(w, 40))
 		for alias, key := range map[string]string{"alias/new": w.Third, "alias/old": w.New} {
 			if err := w.Server.KMS().SetAlias(alias, key); err != nil {
 				t.Fatal(err)
@@ -312,8 +331,9 @@ func movedAlias(t *testing.T) {
 		if err := w.Server.KMS().SetAlias("alias/new", w.Third); err != nil {
 			t.Fatal(err)
 		}
-		if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob || !strings.Contains(r.Log, "alias/new was "+w.New) {
-			t.Errorf("want exit code %d, with the key's name: %s", exitJob, r)
+		if r := w.Run(t, "run", "-o", "json"); r.Code != exitJob ||
+			!strings.Contains(r.Log, "alias/new was "+w.New) {
+			t.Errorf("want exit code %d and the name of the key: %s", exitJob, r)
 		}
 		w.CheckPartial(t, nil)
 		if err := w.Server.KMS().SetAlias("alias/new", w.New); err != nil {
@@ -325,7 +345,8 @@ func movedAlias(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{})
 		w.Fault("kms:ReEncrypt", fault.Fault{Skip: 40, Before: func(r requestOf, body []byte) {
-			body = bytes.ReplaceAll(body, []byte(`"DestinationKeyId":"`+w.New), []byte(`"DestinationKeyId":"`+w.Third))
+			body = bytes.ReplaceAll(body, []byte(`"DestinationKeyId":"`+w.New),
+				[]byte(`"DestinationKeyId":"`+w.Third))
 			r.Body = readCloser(body)
 		}})
 		stopped(t, w, w.Run(t, "run", "-o", "json"), exitInternal)
@@ -334,7 +355,7 @@ func movedAlias(t *testing.T) {
 	})
 }
 
-// lostReport: a result that cannot be printed is not lost.
+// lostReport: a result that cannot be printed can be printed later.
 func lostReport(t *testing.T) {
 	w := newTrial(t, harness.Config{})
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -351,10 +372,13 @@ func lostReport(t *testing.T) {
 	w.Check(t, r.Summary)
 }
 
-// addedItems: what is added behind the cursor is not in the pass, which therefore
-// is no proof; verify finds it, and the next pass moves it.
+// addedItems: items that are added before the cursor are not in the pass, so the pass is not
+// evidence. verify finds them, and the next pass moves them.
 func addedItems(t *testing.T) {
-	w := newTrial(t, harness.Config{Items: map[harness.Kind]int{harness.Ordinary: 60}, Objects: map[harness.Kind]int{harness.Ordinary: 20}})
+	w := newTrial(t, harness.Config{
+		Items:   map[harness.Kind]int{harness.Ordinary: 60},
+		Objects: map[harness.Kind]int{harness.Ordinary: 20},
+	})
 	for _, operation := range writeOperations() {
 		w.Fault(operation, fault.Fault{Times: 2, Before: func(requestOf, []byte) {
 			for _, target := range []string{harness.Table, harness.Objects} {
@@ -365,16 +389,16 @@ func addedItems(t *testing.T) {
 		}})
 	}
 	r := w.Must(t, []int{exitDone}, "run", "-o", "json")
-	w.Server.Faults().Clear("") // nothing is added from here on
+	w.Server.Faults().Clear("") // nothing is added from now on
 	w.CheckPartial(t, r.Summary)
 	if s := r.Summary; s.Converged || !s.Ended.After(s.Started) {
-		t.Errorf("converged %v, from %s to %s", s.Converged, s.Started, s.Ended)
+		t.Errorf("converged: %v, started %s, ended %s", s.Converged, s.Started, s.Ended)
 	}
 	r = w.Must(t, []int{exitRemaining}, "verify", "-o", "json")
 	left := r.Summary.Slots.Remaining
 	r = toTheEnd(t, w)
 	if r.Summary.Slots.Rotated != left {
-		t.Errorf("verify found %d slots, and the next pass moved %d", left, r.Summary.Slots.Rotated)
+		t.Errorf("verify found %d slots, but the next pass moved %d", left, r.Summary.Slots.Rotated)
 	}
 	r = w.Must(t, []int{exitDone}, "verify", "-o", "json")
 	w.Check(t, r.Summary)
@@ -383,8 +407,7 @@ func addedItems(t *testing.T) {
 	}
 }
 
-// dryRun: commands that only look send no write, and touch nothing of a run that
-// was stopped.
+// dryRun: read-only commands send no write, and do not change the state of a run that was stopped.
 func dryRun(t *testing.T) {
 	w := newTrial(t, harness.Config{Rate: 1000})
 	halfway(t, w, 100)
@@ -401,12 +424,13 @@ func dryRun(t *testing.T) {
 		w.CheckPartial(t, r.Summary)
 		if command := look.args[0]; command != "status" && command != "report" {
 			want := sum(w.Expected())
-			if s := r.Summary.Slots; s.Rotated != 0 || s.Seen != want.Seen || s.Remaining+s.Current != want.Rotated+want.Current {
-				t.Errorf("%s counted %+v, and a whole pass counts %+v", command, s, want)
+			if s := r.Summary.Slots; s.Rotated != 0 || s.Seen != want.Seen ||
+				s.Remaining+s.Current != want.Rotated+want.Current {
+				t.Errorf("%s counted %+v, want %+v as in a complete pass", command, s, want)
 			}
 		}
 		if after := snapshot(t, filepath.Join(w.Dir, ".rotator")); !maps.Equal(before, after) {
-			t.Errorf("%s touched the state of a run", look.args)
+			t.Errorf("%s changed the state of a run", look.args)
 		}
 	}
 	w.ReadOnly(false)

@@ -15,7 +15,7 @@ import (
 // or not services respond.
 const stopPatience = 10 * time.Second
 
-// away lets the service of a checkpoint give no usable answer.
+// away makes the service of a checkpoint give no usable response.
 func away(w *harness.Env, c harness.Config, f fault.Fault) {
 	reads, writes := w.StateOperations()
 	if c.Checkpoint == harness.InBucket {
@@ -25,7 +25,7 @@ func away(w *harness.Env, c harness.Config, f fault.Fault) {
 	w.Fault(writes, f)
 }
 
-// outages are the ways in which a service can be away.
+// outages returns the ways in which a service can be unavailable.
 func outages() map[string]fault.Fault {
 	return map[string]fault.Fault{
 		"server errors": {Kind: fault.InternalError},
@@ -34,39 +34,40 @@ func outages() map[string]fault.Fault {
 	}
 }
 
-// claimed is a number of requests after which a run has claimed most of its partitions: a run
-// whose checkpoint is away has only the work that it has claimed.
+// claimed is a number of requests after which a run has claimed most of its partitions. While its
+// checkpoint is unavailable, a run has only the work that it has claimed.
 const claimed = 60
 
 // unsaved is a number of requests after which at least one item was moved. On a busy machine
 // a run may have claimed few partitions, so this number is small.
 const unsaved = 5
 
-// terminatedInOutage: SIGTERM while the service of the checkpoint is away ends a
-// command in time, with 75: the service had not been away for max_outage, and what was
-// not saved is said. Whatever the run had written is found again by the next.
+// terminatedInOutage: SIGTERM while the service of the checkpoint is unavailable ends a command in
+// time with 75, because the outage was shorter than max_outage. A message reports that not
+// everything was saved. The next run finds what was written.
 func terminatedInOutage(t *testing.T, c harness.Config) {
 	c.Rate, c.MaxOutage, c.Segments = 40, "5m", 8
-	var told []toldToStop
+	var stopping []stoppedCommand
 	for name, f := range outages() {
 		w := newTrial(t, c)
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, claimed))
+		until(t, "the first requests", requestsSent(w, claimed))
 		away(w, c, f)
-		until(t, "requests whose outcome is not saved", asked(w, unsaved))
-		told = append(told, tellToStop(t, name, w, p))
+		until(t, "requests whose outcome is not saved", requestsSent(w, unsaved))
+		stopping = append(stopping, sendStop(t, name, w, p))
 	}
 	back := outageThatEnds(t, c)
 	retry := retryInOutage(t, c)
-	for _, p := range told {
+	for _, p := range stopping {
 		r := p.end(t)
 		if r.Summary != nil || !strings.Contains(r.Log, "not everything could be saved") {
-			t.Errorf("%s: want no result, and a word of what could not be saved: %s", p.name, r)
+			t.Errorf("%s: want no result, and a message that not everything was saved: %s",
+				p.name, r)
 		}
 		calm(t, p.world)
-		p.world.CountsVary() // what was written and could not be saved
+		p.world.CountsVary() // slots that were written but not saved
 		if r := toTheEnd(t, p.world); r.Summary.Pass != 1 {
-			t.Errorf("%s: pass %d ended, and all belonged to the first", p.name, r.Summary.Pass)
+			t.Errorf("%s: pass %d ended, want pass 1", p.name, r.Summary.Pass)
 		}
 		p.world.Must(t, []int{exitDone}, "report", "--check")
 	}
@@ -75,47 +76,47 @@ func terminatedInOutage(t *testing.T, c harness.Config) {
 	stoppedBeforeThePass(t, c)
 }
 
-// outageThatEnds: where the service comes back in time all is saved, and nothing else
-// is said.
+// outageThatEnds: if the service becomes available in time, everything is saved, and nothing else
+// is reported.
 func outageThatEnds(t *testing.T, c harness.Config) (ended func(*testing.T)) {
 	w := newTrial(t, c)
 	p := runs(w).Begin(t)
-	until(t, "the first requests", asked(w, claimed))
+	until(t, "the first requests", requestsSent(w, claimed))
 	away(w, c, fault.Fault{Kind: fault.InternalError})
-	until(t, "requests whose outcome is not saved", asked(w, unsaved))
-	told := tellToStop(t, "an outage that ends", w, p)
+	until(t, "requests whose outcome is not saved", requestsSent(w, unsaved))
+	stopping := sendStop(t, "an outage that ends", w, p)
 	time.AfterFunc(2*time.Second, func() { w.Server.Faults().Clear("") })
 	return func(t *testing.T) {
-		if r := told.end(t); r.Summary == nil ||
+		if r := stopping.end(t); r.Summary == nil ||
 			strings.Contains(r.Log, "not everything could be saved") {
-			t.Errorf("the service came back in time: want a result, and no complaint: %s", r)
+			t.Errorf("the outage ended in time: want a result and no warning: %s", r)
 		}
 		calm(t, w)
-		toTheEnd(t, w) // with the figures of a pass that nothing happened to
+		toTheEnd(t, w) // with the same counts as without an outage
 	}
 }
 
-// retryInOutage: the same of a retry. What it had moved stays in the ledger, and leaves
-// it with the next.
+// retryInOutage: the same for a retry. The slots that it moved stay in the ledger until the next
+// retry.
 func retryInOutage(t *testing.T, c harness.Config) (ended func(*testing.T)) {
 	c.Items, c.Objects = map[harness.Kind]int{harness.Ordinary: 40}, map[harness.Kind]int{}
 	w := newTrial(t, c)
 	deniedOnce(t, w)
 	p := w.Command("retry", "-o", "json").Begin(t)
-	until(t, "the first requests", asked(w, 10))
+	until(t, "the first requests", requestsSent(w, 10))
 	away(w, c, fault.Fault{Kind: fault.InternalError})
-	told := tellToStop(t, "a retry", w, p)
+	stopping := sendStop(t, "a retry", w, p)
 	return func(t *testing.T) {
-		if r := told.end(t); r.Summary != nil ||
+		if r := stopping.end(t); r.Summary != nil ||
 			!strings.Contains(r.Log, "not everything could be saved") {
-			t.Errorf("a retry: want no result, and a word of what could not be saved: %s", r)
+			t.Errorf("retry: want no result, and a message that not everything was saved: %s", r)
 		}
 		calm(t, w)
 		w.Check(t, w.Must(t, []int{exitDone}, "retry", "-o", "json").Summary)
 	}
 }
 
-// stoppedBeforeThePass: the same of commands that have not found out about the pass.
+// stoppedBeforeThePass: the same for commands that have not read the pass yet.
 func stoppedBeforeThePass(t *testing.T, c harness.Config) {
 	w := newTrial(t, c)
 	reads, writes := w.StateOperations()
@@ -126,8 +127,8 @@ func stoppedBeforeThePass(t *testing.T, c harness.Config) {
 		until(t, "a request to the checkpoint", func() bool {
 			return w.Requests(reads)+w.Requests(writes) > before
 		})
-		if r := tellToStop(t, command, w, p).end(t); r.Out != "" {
-			t.Errorf("%s, of which nothing is known, has a result: %s", command, r)
+		if r := sendStop(t, command, w, p).end(t); r.Out != "" {
+			t.Errorf("%s prints a result before it has read the pass: %s", command, r)
 		}
 		w.Server.Faults().Clear("")
 	}
@@ -135,15 +136,15 @@ func stoppedBeforeThePass(t *testing.T, c harness.Config) {
 	toTheEnd(t, w)
 }
 
-// calm ends all faults, and lets the next run take no longer than it has to.
+// calm ends all faults, and makes the next run fast.
 func calm(t *testing.T, w *harness.Env) {
 	t.Helper()
 	w.Server.Faults().Clear("")
 	replaceInJob(t, w, "rate: 40", "rate: 5000")
 }
 
-// deniedOnce runs a pass in which every slot is denied, and goes to the ledger; from
-// then on they are allowed.
+// deniedOnce runs a pass in which every slot is denied and gets into the ledger. Later requests are
+// allowed.
 func deniedOnce(t *testing.T, w *harness.Env) {
 	t.Helper()
 	w.Server.KMS().SetPolicy(func(c fakekms.Call) bool {
@@ -153,23 +154,23 @@ func deniedOnce(t *testing.T, w *harness.Env) {
 	w.Server.KMS().SetPolicy(nil)
 }
 
-// toldToStop is a command that was sent SIGTERM.
-type toldToStop struct {
+// stoppedCommand is a command that was sent SIGTERM.
+type stoppedCommand struct {
 	name    string
 	world   *harness.Env
 	process *harness.Process
 	before  time.Duration // minimum age of the process when the signal was sent
 }
 
-func tellToStop(t *testing.T, name string, w *harness.Env, p *harness.Process) toldToStop {
+func sendStop(t *testing.T, name string, w *harness.Env, p *harness.Process) stoppedCommand {
 	t.Helper()
 	p.Signal(t, syscall.SIGTERM)
-	return toldToStop{name, w, p, p.Age()}
+	return stoppedCommand{name, w, p, p.Age()}
 }
 
 // end waits for the process, and checks the properties of every command that gets a stop signal
 // while the service of its checkpoint is unavailable.
-func (p toldToStop) end(t *testing.T) harness.Result {
+func (p stoppedCommand) end(t *testing.T) harness.Result {
 	t.Helper()
 	r := p.process.End(t)
 	if took := r.Took - p.before; took > stopPatience+slack() {
@@ -178,7 +179,7 @@ func (p toldToStop) end(t *testing.T) harness.Result {
 	stopped(t, p.world, r, exitInterrupted)
 	if strings.Contains(r.Log, "writable") ||
 		strings.Contains(r.Log, "progress up to the last save") {
-		t.Errorf("%s: the hint is for other trouble: %s", p.name, r)
+		t.Errorf("%s: the hint is for another error: %s", p.name, r)
 	}
 	return r
 }

@@ -16,28 +16,27 @@ import (
 	"rotator/internal/report"
 )
 
-// faultRow is one row of the fault matrix: what goes wrong, and a function that
-// makes it go wrong around a real run, has the run resumed until it is done, and
-// then looks at every item and every figure.
+// faultRow is one row of the fault table: a fault, and a function that causes it during a real run,
+// resumes the run until the pass is complete, and then checks every item and every count.
 type faultRow struct {
 	number int
 	name   string
 	try    func(t *testing.T)
 }
 
-// faultRows is the fault matrix. A number, once given, stays.
+// faultRows returns the fault table. The number of a row never changes.
 func faultRows(slow *slowRuns) []faultRow {
 	return []faultRow{
 		{1, "throttling burst", throttlingBurst},
 		{2, "server errors for a second, and for good", serverErrors},
-		{3, "the answer is lost after the write was applied", lostAnswers},
+		{3, "the response is lost after the write was applied", lostResponses},
 		{4, "reset before and in the middle of bodies", resets},
 		{5, "clock skew, and a clock that jumps", clockSkew},
-		{6, "credentials expire in the middle", slow.expiredCredentials},
-		{7, "a key is disabled or pending deletion in the middle", slow.keysOff},
+		{6, "credentials expire during a run", slow.expiredCredentials},
+		{7, "a key becomes disabled or pending deletion during a run", slow.keysOff},
 		{8, "access denied to some items, and to all", deniedItems},
 		{9, "a concurrent writer", concurrentWriter},
-		{10, "items are deleted in the middle", deletedItems},
+		{10, "items are deleted during a run", deletedItems},
 		{11, "time to live", timeToLive},
 		{12, "a bucket that keeps versions", versionedBucket},
 		{13, "Object Lock and legal hold", lockedBucket},
@@ -47,32 +46,32 @@ func faultRows(slow *slowRuns) []faultRow {
 		{17, "the checkpoint is lost", lostCheckpoint},
 		{18, "the checkpoint is corrupt, of a newer version, or of another job", corruptCheckpoint},
 		{19, "the disk is full", fullDisk},
-		{20, "two workers", twoWorkers},
-		{21, "a worker is paused", pausedWorker},
+		{20, "two workers", twoRuns},
+		{21, "a worker is paused", pausedRun},
 		{22, "SIGTERM at any point", terminated},
 		{23, "SIGKILL at any point", killed},
 		{24, "memory is short", shortMemory},
-		{25, "an alias is moved in the middle", movedAlias},
+		{25, "an alias is moved during a run", movedAlias},
 		{26, "the report cannot be written", lostReport},
-		{27, "items are added while the scan is under way", addedItems},
+		{27, "items are added during the scan", addedItems},
 		{28, "a dry run", dryRun},
-		{29, "an application edits what a context is made from", editedContext},
-		{30, "headers and bodies without end", endlessAnswers},
-		{31, "services repeat what they were sent", echoedSecrets},
-		{33, "KMS answers with what is no answer to the question", mixedAnswers},
+		{29, "an application edits the source of a context", editedContext},
+		{30, "endless headers and bodies", endlessResponses},
+		{31, "services repeat the request in errors", echoedSecrets},
+		{33, "KMS returns responses to other requests", mixedResponses},
 	}
 }
 
-// TestFaults tries the fault matrix. Around every row stand the guards of package
-// trial: no write without a precondition, nothing written twice, no plaintext
-// asked for, and no secret in anything that was printed or kept.
+// TestFaults runs the fault table. The guards of package harness check every row: no write without
+// a precondition, nothing written twice, no Decrypt request, and no secret in anything that was
+// printed or stored.
 func TestFaults(t *testing.T) {
 	t.Parallel()
 	slow := startSlowRuns(t)
 	last := 0
 	for _, row := range faultRows(slow) {
 		if row.number <= last {
-			t.Errorf("row %d stands behind row %d", row.number, last)
+			t.Errorf("row %d comes after row %d", row.number, last)
 		}
 		last = row.number
 		t.Run(fmt.Sprintf("%02d %s", row.number, row.name), func(t *testing.T) {
@@ -82,7 +81,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// newTrial makes a world with its guards, which are asked when the test ends.
+// newTrial starts an environment with its guards, which are checked when the test ends.
 func newTrial(t *testing.T, c harness.Config) *harness.Env {
 	t.Helper()
 	w := harness.Start(t, c)
@@ -93,7 +92,7 @@ func newTrial(t *testing.T, c harness.Config) *harness.Env {
 	return w
 }
 
-// fewer is a mix of all kinds for rows in which every entry takes its time.
+// fewer returns a configuration with all kinds of items, for rows in which each item takes time.
 func fewer() harness.Config {
 	return harness.Config{
 		Items: map[harness.Kind]int{
@@ -114,10 +113,10 @@ func fewer() harness.Config {
 	}
 }
 
-// complete are the exit codes of a pass that came to its end.
+// complete returns the exit codes of a complete pass.
 func complete() []int { return []int{exitDone, exitExceptions} }
 
-// runs is a run with its result in JSON, not begun yet.
+// runs returns a run, not started yet, that prints its result as JSON.
 func runs(w *harness.Env, flags ...string) *harness.Process {
 	return w.Command(append([]string{"run", "-o", "json"}, flags...)...)
 }
@@ -133,8 +132,8 @@ func toTheEnd(t *testing.T, w *harness.Env, flags ...string) harness.Result {
 	return r
 }
 
-// toConvergence runs pass after pass, for worlds in which the application wrote
-// under the old key, until one moves nothing, and checks everything.
+// toConvergence runs one pass after another until a pass moves nothing, and checks everything. It
+// is for environments in which the application wrote under the old key.
 func toConvergence(t *testing.T, w *harness.Env) {
 	t.Helper()
 	for range 5 {
@@ -148,12 +147,11 @@ func toConvergence(t *testing.T, w *harness.Env) {
 			return
 		}
 	}
-	t.Error("five passes, and the last still moved something")
+	t.Error("the fifth pass still moved slots")
 }
 
-// stopped checks how a run that could not go on ended: with the exit code, with
-// figures that add up, and with no item marked failed for it; nothing is wrong with
-// what is stored.
+// stopped checks the end of a run that could not continue: its exit code, counts that add up, no
+// slot that failed because of the stop, and correct stored items.
 func stopped(t *testing.T, w *harness.Env, r harness.Result, code int) {
 	t.Helper()
 	if r.Code != code {
@@ -165,17 +163,18 @@ func stopped(t *testing.T, w *harness.Env, r harness.Result, code int) {
 	}
 	w.CheckPartial(t, r.Summary)
 	if r.Summary.Status != report.Stopped && code != exitStorage {
-		t.Errorf("its result says %q", r.Summary.Status)
+		t.Errorf("the status is %q, want stopped", r.Summary.Status)
 	}
-	ours := []string{"invalid-ciphertext", "source-other-context", "foreign-key"} // of the seed
+	seeded := []string{"invalid-ciphertext", "source-other-context", "foreign-key"} // of the seed
 	for _, reason := range r.Summary.Reasons {
-		if !slices.Contains(ours, reason.Reason) {
-			t.Errorf("%d slots are %s for %s", reason.Slots, reason.Outcome, reason.Reason)
+		if !slices.Contains(seeded, reason.Reason) {
+			t.Errorf("%d slots have outcome %s and reason %s", reason.Slots, reason.Outcome,
+				reason.Reason)
 		}
 	}
 }
 
-// ledger is what report --ledger lists.
+// ledger returns the entries that report --ledger prints.
 func ledger(t *testing.T, w *harness.Env) (entries []checkpoint.LedgerEntry) {
 	t.Helper()
 	r := w.Must(t, []int{exitDone}, "report", "--ledger", "-o", "json")
@@ -189,7 +188,7 @@ func ledger(t *testing.T, w *harness.Env) (entries []checkpoint.LedgerEntry) {
 	return entries
 }
 
-// until waits for something that has to come.
+// until waits until a condition becomes true.
 func until(t *testing.T, what string, came func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); !came(); time.Sleep(2 * time.Millisecond) {
@@ -199,13 +198,14 @@ func until(t *testing.T, what string, came func() bool) {
 	}
 }
 
-// asked is true once the worker has asked KMS n times more than now.
-func asked(w *harness.Env, n int) func() bool {
+// requestsSent returns a function that reports whether n more requests were sent to KMS since the
+// call.
+func requestsSent(w *harness.Env, n int) func() bool {
 	before := w.Requests("kms:ReEncrypt")
 	return func() bool { return w.Requests("kms:ReEncrypt")-before >= n }
 }
 
-// statePath is where the default checkpoint is.
+// statePath returns the path of the default checkpoint.
 func statePath(w *harness.Env) string { return filepath.Join(w.Dir, ".rotator", "state.db") }
 
 // replaceInJob changes the job file.
@@ -216,12 +216,12 @@ func replaceInJob(t *testing.T, w *harness.Env, old, new string) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(string(text), old) {
-		t.Fatalf("the job file does not say %q", old)
+		t.Fatalf("the job file does not contain %q", old)
 	}
 	w.WriteJob(t, strings.Replace(string(text), old, new, 1))
 }
 
-// writeOperations are those by which the worker changes the places of a world.
+// writeOperations returns the operations with which rotator changes targets.
 func writeOperations() []string {
 	return []string{"dynamodb:BatchExecuteStatement", "dynamodb:UpdateItem", "s3:PutObject"}
 }

@@ -13,17 +13,17 @@ import (
 	"rotator/internal/harness"
 )
 
-// twoWorkers: one checkpoint has one worker; two workers with a checkpoint each
-// move every slot once.
-func twoWorkers(t *testing.T) {
+// twoRuns: only one run can use a checkpoint in a file. Two runs with separate checkpoints move
+// every slot once.
+func twoRuns(t *testing.T) {
 	t.Run("one checkpoint", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 50})
 		first := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 40))
+		until(t, "the first requests", requestsSent(w, 40))
 		for _, command := range []string{"run", "retry"} {
 			if r := w.Run(t, command, "-o", "json"); r.Code != exitBusy {
-				t.Errorf("beside a run: want exit code %d: %s", exitBusy, r)
+				t.Errorf("during another run: want exit code %d: %s", exitBusy, r)
 			}
 		}
 		r := first.End(t)
@@ -32,40 +32,7 @@ func twoWorkers(t *testing.T) {
 		}
 		w.Check(t, r.Summary)
 	})
-	t.Run("a checkpoint each", func(t *testing.T) {
-		t.Parallel()
-		w := newTrial(t, harness.Config{Rate: 400})
-		replaceInJob(t, w, ".rotator/state.db", "second/state.db")
-		if err := os.Rename(filepath.Join(w.Dir, "job.yaml"),
-			filepath.Join(w.Dir, "second.yaml")); err != nil {
-			t.Fatal(err)
-		}
-		w.WriteJob(t, w.Job())
-		second := runs(w)
-		second.Args[len(second.Args)-1] = "second.yaml"
-		// The first sleeps with pages in its hands that the second works on.
-		first := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 30))
-		first.Signal(t, syscall.SIGSTOP)
-		second.Begin(t)
-		until(t, "requests of the second", asked(w, 60))
-		first.Signal(t, syscall.SIGCONT)
-		a, b := first.End(t), second.End(t)
-		if a.Code != exitExceptions || b.Code != exitExceptions {
-			t.Fatalf("want exit code 3 of both: %s\n%s", a, b)
-		}
-		want := sum(w.Expected())
-		w.CountsVary()
-		w.Check(t, a.Summary)
-		w.Check(t, b.Summary)
-		if n := a.Summary.Slots.Rotated + b.Summary.Slots.Rotated; n != want.Rotated ||
-			b.Summary.Slots.Rotated == 0 {
-			t.Errorf("%d slots were to be moved, and the two say that they moved %d", want.Rotated,
-				n)
-		}
-		t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated,
-			b.Summary.Slots.Rotated)
-	})
+	t.Run("separate checkpoints", separateCheckpoints)
 	// One run reads 8 partitions at a time, and leaves the others to the second.
 	for _, place := range []string{harness.InTable, harness.InBucket} {
 		t.Run("a shared checkpoint "+place, func(t *testing.T) {
@@ -80,9 +47,9 @@ func twoWorkers(t *testing.T) {
 			until(t, "both runs to own partitions", func() bool {
 				return len(distinct(owners(t, w.Store(t), "trial"))) == 2
 			})
-			first.Kill() // its partitions fall to the other when its lease is over
+			first.Kill() // the other run takes over its partitions after the lease
 			first.End(t)
-			w.CountsVary() // what the first wrote and had not saved
+			w.CountsVary() // slots that the first run wrote but did not save
 			r := second.End(t)
 			if r.Code != exitExceptions {
 				t.Fatalf("want exit code %d: %s", exitExceptions, r)
@@ -92,17 +59,52 @@ func twoWorkers(t *testing.T) {
 	}
 }
 
-// pausedWorker: a worker that is stopped for a while, while others write, neither
-// loses its place nor their writes.
-func pausedWorker(t *testing.T) {
+func separateCheckpoints(t *testing.T) {
+	t.Parallel()
+	w := newTrial(t, harness.Config{Rate: 400})
+	replaceInJob(t, w, ".rotator/state.db", "second/state.db")
+	if err := os.Rename(filepath.Join(w.Dir, "job.yaml"),
+		filepath.Join(w.Dir, "second.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	w.WriteJob(t, w.Job())
+	second := runs(w)
+	second.Args[len(second.Args)-1] = "second.yaml"
+	// The first run is paused with open pages, on which the second works too.
+	first := runs(w).Begin(t)
+	until(t, "the first requests", requestsSent(w, 30))
+	first.Signal(t, syscall.SIGSTOP)
+	second.Begin(t)
+	until(t, "requests of the second", requestsSent(w, 60))
+	first.Signal(t, syscall.SIGCONT)
+	a, b := first.End(t), second.End(t)
+	if a.Code != exitExceptions || b.Code != exitExceptions {
+		t.Fatalf("want exit code 3 of both runs: %s\n%s", a, b)
+	}
+	want := sum(w.Expected())
+	w.CountsVary()
+	w.Check(t, a.Summary)
+	w.Check(t, b.Summary)
+	if n := a.Summary.Slots.Rotated + b.Summary.Slots.Rotated; n != want.Rotated ||
+		b.Summary.Slots.Rotated == 0 {
+		t.Errorf("want %d moved slots, but the two runs count %d", want.Rotated,
+			n)
+	}
+	t.Logf("%d slots moved by the first, %d by the second", a.Summary.Slots.Rotated,
+		b.Summary.Slots.Rotated)
+}
+
+// pausedRun: a run that is paused while applications write keeps its lock and loses no write of
+// them.
+func pausedRun(t *testing.T) {
 	t.Run("one checkpoint", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 300})
 		p := runs(w).Begin(t)
-		until(t, "the first requests", asked(w, 60))
+		until(t, "the first requests", requestsSent(w, 60))
 		p.Signal(t, syscall.SIGSTOP)
 		if r := w.Run(t, "run"); r.Code != exitBusy {
-			t.Errorf("beside a paused run: want exit code %d: %s", exitBusy, r)
+			t.Errorf("during a paused run: want exit code %d: %s", exitBusy, r)
 		}
 		for i, e := range w.Entries(nil) {
 			if i%3 == 0 && e.Kind == harness.Ordinary {
@@ -138,27 +140,28 @@ func pausedWorker(t *testing.T) {
 		})
 		first.Signal(t, syscall.SIGSTOP)
 		if had := owners(t, store, "trial"); len(distinct(had)) != 2 {
-			t.Fatalf("one run had ended when it was stopped: %v", had)
+			t.Fatalf("one run had ended before it was paused: %v", had)
 		}
 		r := second.End(t)
 		if r.Code != exitExceptions {
-			t.Fatalf("beside a paused run: want exit code %d: %s", exitExceptions, r)
+			t.Fatalf("the other run: want exit code %d: %s", exitExceptions, r)
 		}
-		w.CountsVary() // what the first wrote and had not saved
+		w.CountsVary() // slots that the first run wrote but did not save
 		w.Check(t, r.Summary)
 		first.Signal(t, syscall.SIGCONT)
 		if late := first.End(t); late.Code != exitBusy {
-			t.Errorf("it slept over its lease: want exit code %d: %s", exitBusy, late)
+			t.Errorf("the paused run, after its lease: want exit code %d: %s", exitBusy, late)
 		}
 		w.Check(t, r.Summary)
-		toTheEnd(t, w) // a pass that finds everything moved
+		toTheEnd(t, w) // a pass that finds all slots moved
 	})
 }
 
-// terminated: SIGTERM ends a run soon and in order, wherever it is.
+// terminated: SIGTERM at any point ends a run soon and in an orderly way.
 func terminated(t *testing.T) {
 	items, _ := harness.Mix(2)
-	_, objects := harness.Mix(4) // what goes on until a run is dead must leave some to the last one
+	// the last run needs work that the others cannot complete before they end
+	_, objects := harness.Mix(4)
 	t.Run("in a file", func(t *testing.T) {
 		t.Parallel()
 		terminate(t, harness.Config{Items: items, Objects: objects, Rate: 600}, 1, 3, 20, 60, 90)
@@ -178,7 +181,7 @@ func terminate(t *testing.T, c harness.Config, after ...int) {
 	ends := map[int]int{}
 	for _, requests := range after {
 		p := runs(w).Begin(t)
-		until(t, "some requests", asked(w, requests))
+		until(t, "some requests", requestsSent(w, requests))
 		began := time.Now()
 		p.Signal(t, syscall.SIGTERM)
 		r := p.End(t)
@@ -187,14 +190,14 @@ func terminate(t *testing.T, c harness.Config, after ...int) {
 			t.Errorf("SIGTERM took %s", took)
 		}
 		if r.Code == exitExceptions {
-			break // it had come to its end
+			break // the run had completed
 		}
-		if r.Summary != nil || requests > 3 { // before the pass is open there is no result
+		if r.Summary != nil || requests > 3 { // there is no result before the pass is open
 			stopped(t, w, r, exitInterrupted)
 		}
 	}
 	if ends[exitInterrupted] < 3 {
-		t.Errorf("exit codes %v, want %d of most", ends, exitInterrupted)
+		t.Errorf("exit codes %v, want %d for most", ends, exitInterrupted)
 	}
 	toTheEnd(t, w)
 }
@@ -207,11 +210,12 @@ type moment struct {
 	of        func(requestOf) bool
 }
 
-// killed: SIGKILL at any request, with and without the server having applied it,
-// loses nothing and counts nothing twice.
+// killed: SIGKILL at any request, before or after the server has applied it, loses nothing and
+// counts nothing twice.
 func killed(t *testing.T) {
 	items, _ := harness.Mix(2)
-	_, objects := harness.Mix(4) // what goes on until a run is dead must leave some to the last one
+	// the last run needs work that the others cannot complete before they end
+	_, objects := harness.Mix(4)
 	t.Run("in a file", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Items: items, Objects: objects})
@@ -232,8 +236,8 @@ func killed(t *testing.T) {
 		c.Rate = 80
 		w := newTrial(t, c)
 		_, operation := w.StateOperations()
-		// The record of the pass, its head, the roster, a claim; further on
-		// ledger, cursors, and a roster with the dead on it.
+		// The record of the pass, its head, the roster, a claim; later the ledger, cursors, and a
+		// roster with dead runs.
 		state := func(skip int) moment {
 			return moment{operation, skip, func(r requestOf) bool {
 				return operation == "dynamodb:PutItem" ||
@@ -245,7 +249,7 @@ func killed(t *testing.T) {
 	})
 }
 
-// kill kills a run of one pass at each moment, twice, and lets it end then.
+// kill kills a run of one pass twice at each moment, and then completes the pass.
 func kill(t *testing.T, w *harness.Env, moments ...moment) {
 	killed := 0
 	for _, at := range moments {
@@ -264,7 +268,7 @@ func kill(t *testing.T, w *harness.Env, moments ...moment) {
 			r := p.Begin(t).End(t)
 			w.Server.Faults().Clear("")
 			if r.Code != -1 {
-				t.Fatalf("the run after %d that were killed ended before it was killed at %s: %s",
+				t.Fatalf("the run after %d killed ones ended before %s: %s",
 					killed, at.operation, r)
 			}
 			killed++
@@ -273,7 +277,7 @@ func kill(t *testing.T, w *harness.Env, moments ...moment) {
 	}
 	r := toTheEnd(t, w)
 	if r.Summary.Pass != 1 {
-		t.Errorf("pass %d ended, and all belonged to the first", r.Summary.Pass)
+		t.Errorf("pass %d ended, want pass 1", r.Summary.Pass)
 	}
 	if r := w.Run(t, "report", "--check"); r.Code != exitDone {
 		t.Errorf("the audit log is not intact: %s", r)

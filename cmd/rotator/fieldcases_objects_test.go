@@ -14,7 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
-// objectTarget is a target of all objects of a case, with the lines that follow.
+// objectTarget returns a target of all objects of a case, with further lines.
 func objectTarget(lines ...string) string {
 	return "  - s3: { bucket: field, prefix: NAME/ }\n    " + strings.Join(lines, "\n    ") + "\n"
 }
@@ -26,16 +26,16 @@ func objectsOf(bodies map[string]string) (objects []fieldObject) {
 	return objects
 }
 
-// refusedWith is the result of cases in which n slots are refused.
-func refusedWith(reason string, n int64, says string) fieldWant {
+// refusedWith returns the result of a case in which n slots are refused.
+func refusedWith(reason string, n int64, texts string) fieldWant {
 	return fieldWant{
 		run:     exitExceptions,
 		reasons: map[string]int64{reason: n},
-		says:    []string{says},
+		texts:   []string{texts},
 	}
 }
 
-// utf16LE is what > of PowerShell 5 writes.
+// utf16LE encodes a text like > in PowerShell 5.
 func utf16LE(text string) []byte {
 	out := []byte{0xff, 0xfe}
 	for _, unit := range utf16.Encode([]rune(text)) {
@@ -47,12 +47,12 @@ func utf16LE(text string) []byte {
 func gzipped(text string) []byte {
 	var out bytes.Buffer
 	w := gzip.NewWriter(&out)
-	_, _ = w.Write([]byte(text)) // a buffer takes everything
+	_, _ = w.Write([]byte(text)) // a buffer accepts all writes
 	_ = w.Close()
 	return out.Bytes()
 }
 
-// objectCases are bodies of ciphertexts alone, and of texts, keys and job files.
+// objectCases returns bodies that are only a ciphertext, texts, keys and job files.
 func objectCases() []fieldCase {
 	return slices.Concat(
 		bareCases(), keyCases(), textCases(), jobFileCases(), []fieldCase{contextsOdd()},
@@ -106,7 +106,7 @@ func bareCases() []fieldCase {
 	}
 }
 
-// keyCases are about the keys of objects.
+// keyCases returns cases with unusual keys of objects.
 func keyCases() []fieldCase {
 	odd := map[string]string{}
 	for _, key := range []string{
@@ -132,7 +132,7 @@ func keyCases() []fieldCase {
 	}
 }
 
-// contextsOdd has a target for each of the contexts that KMS allows.
+// contextsOdd returns a case with a target for each kind of context that KMS allows.
 func contextsOdd() fieldCase {
 	many, same := map[string]string{}, map[string]string{"App": "1", "app": "2", "APP": "3"}
 	for i := range 60 {
@@ -225,7 +225,7 @@ func textTarget(key, pattern, format string) string {
 		key, strings.ReplaceAll(pattern, "'", "''"), format)
 }
 
-// eyamlBlock breaks the long line of a text as hiera-eyaml does.
+// eyamlBlock breaks a long line like hiera-eyaml.
 func eyamlBlock(text string) string {
 	head, blob, _ := strings.Cut(text, "ENC[KMS,")
 	var lines []string
@@ -235,7 +235,7 @@ func eyamlBlock(text string) string {
 	return head + strings.Join(lines, "\n    ")
 }
 
-// openTofuState is an encrypted state whose data key is wrapped by KMS.
+// openTofuState returns an encrypted state whose data key is wrapped by KMS.
 func openTofuState(blob string) []byte {
 	provider := fmt.Sprintf(`{"ciphertext_blob":%q}`, blob)
 	return fmt.Appendf(nil, `{"serial":1,"lineage":"l","meta":{"key_provider.aws_kms.main":%q},`+
@@ -266,14 +266,14 @@ func jobFileCases() []fieldCase {
 			targets: "  - s3: { bucket: arn:aws:s3:us-east-1:111122223333:accesspoint/ap1 }\n" +
 				"    format: base64\n    slots: [{}]\n",
 			want: fieldWant{
-				run:  exitJob,
-				says: []string{`job.yaml:5:19: targets\[0\].s3.bucket: an access point`},
+				run:   exitJob,
+				texts: []string{`job.yaml:5:19: targets\[0\].s3.bucket: an access point`},
 			},
 		},
 	}
 }
 
-// documentCases are documents that have ciphertexts in places of their own.
+// documentCases returns documents whose formats determine the locations of ciphertexts.
 func documentCases() []fieldCase {
 	return slices.Concat(jsonCases(), sopsCases(), []fieldCase{
 		gzipCase(),
@@ -297,7 +297,7 @@ func documentCases() []fieldCase {
 	})
 }
 
-// instruction is an instruction file, as the clients of PHP and Ruby write it: without
+// instruction is an instruction file as the clients for PHP and Ruby write it: without
 // x-amz-crypto-instr-file in its metadata.
 const instruction = `{"x-amz-key-v2":"<base64:32>","x-amz-iv":"aXY=","x-amz-matdesc":"{}",` +
 	`"x-amz-wrap-alg":"kms","x-amz-cek-alg":"AES/GCM/NoPadding","x-amz-tag-len":"128"}`
@@ -335,7 +335,7 @@ func jsonCases() []fieldCase {
 				"a.json": `{"keyArn": "OLD", "wrapped": "<base64:32>"}`,
 				"b.json": `{"keyArn": "OLD", "wrapped": "<base64:16>"}`,
 			}),
-			want: fieldWant{says: []string{
+			want: fieldWant{texts: []string{
 				`The ID of a source key is stored next to 2 ciphertexts`,
 				`first: keyArn of json-key-id-beside/[ab].json`,
 			}},
@@ -350,7 +350,7 @@ func jsonCases() []fieldCase {
 	}
 }
 
-// gzipCase has compressed bodies, with and without a header that says so.
+// gzipCase returns compressed bodies, with and without a Content-Encoding header.
 func gzipCase() fieldCase {
 	return fieldCase{
 		name:    "gzip-jsonl",
@@ -372,7 +372,7 @@ func gzipCase() fieldCase {
 	}
 }
 
-// sopsStanza is what sops keeps of a data key, in the shape of YAML.
+// sopsStanza is the metadata that sops stores for a data key, in YAML.
 const sopsStanza = `sops:
     kms:
         - arn: <was OLD now NEW>
@@ -441,11 +441,11 @@ func sopsCases() []fieldCase {
 	}
 }
 
-// pulumiStack is a settings file of a stack.
+// pulumiStack is the settings file of a stack.
 const pulumiStack = "secretsprovider: awskms:///<was OLD now NEW>?region=us-east-1\n" +
 	"encryptedkey: <base64:32>\nconfig:\n  a: b\n"
 
-// pulumiCase has a file in an odd spelling beside one in the usual.
+// pulumiCase returns a case with an unusual file and a usual one.
 func pulumiCase(name, key, body string, want fieldWant) fieldCase {
 	return fieldCase{
 		name:    name,
@@ -478,7 +478,7 @@ func pulumiCases() []fieldCase {
 	}
 }
 
-// pulumiForms has an alias in the URL of settings, and a state with a context in it.
+// pulumiForms returns settings with an alias in the URL, and a state with a context in the URL.
 func pulumiForms() fieldCase {
 	settings := "# a stack\r\n'encryptedkey': \"<base64:32>\" # key\r\n" +
 		"secretsprovider: 'awskms://<was alias/old now /NEW>?region=us-east-1'\r\n"

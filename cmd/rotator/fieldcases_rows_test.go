@@ -10,12 +10,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// tableTarget is the table of a case as a target, with the lines that follow.
+// tableTarget returns the table of a case as a target, with further lines.
 func tableTarget(lines ...string) string {
 	return "  - dynamodb: { table: NAME }\n    " + strings.Join(lines, "\n    ") + "\n"
 }
 
-// ssnRow is an item with the key id and one attribute ssn.
+// ssnRow returns an item with the key id and one attribute ssn.
 func ssnRow(id string, ssn types.AttributeValue) fieldRow {
 	return fieldRow{item: attributes{"id": textOf(id), "ssn": ssn}}
 }
@@ -24,14 +24,14 @@ func listOf(members ...types.AttributeValue) types.AttributeValue {
 	return &types.AttributeValueMemberL{Value: members}
 }
 
-// rowCases are items of tables.
+// rowCases returns items of tables.
 func rowCases() []fieldCase {
 	return slices.Concat(moreRows(), refusedRows(), []fieldCase{
 		credstashShapes(), oddNames(), overlappingPaths(), largeItem(),
 	})
 }
 
-// largeItem has an item of 400 KB, whose new ciphertext is longer.
+// largeItem returns a case with an item of 400 KB, whose new ciphertext is longer.
 func largeItem() fieldCase {
 	const rest = len("id") + len("big") + len("ssn") + 256 + len("pad")
 	big := ssnRow("big", binaryOf([]byte("<!raw:190>")))
@@ -45,7 +45,7 @@ func largeItem() fieldCase {
 			run:     exitExceptions,
 			verify:  exitRemaining,
 			reasons: map[string]int64{"item-too-large": 1},
-			says:    []string{"limit of 400 KB.*make the item smaller"},
+			texts:   []string{"limit of 400 KB.*make the item smaller"},
 		},
 	}
 }
@@ -71,14 +71,14 @@ func moreRows() []fieldCase {
 			want: fieldWant{
 				run:     exitExceptions,
 				reasons: map[string]int64{"not-base64": 1, "invalid-ciphertext": 1},
-				says: []string{"if it is plaintext, it was never encrypted",
+				texts: []string{"if it is plaintext, it was never encrypted",
 					"it may be plaintext"},
 			},
 		},
 	}
 }
 
-// refusedRows are rows that rotator cannot write yet.
+// refusedRows returns rows that rotator cannot write yet.
 func refusedRows() []fieldCase {
 	text := tableTarget("format: base64", "slots: [{ path: ssn }]")
 	return []fieldCase{
@@ -104,7 +104,7 @@ func refusedRows() []fieldCase {
 			rows:    []fieldRow{ssnRow("a", textOf("v1:<!base64:32>"))},
 			want: fieldWant{
 				run: exitJob,
-				says: []string{"format text applies only to objects and files. A " +
+				texts: []string{"format text applies only to objects and files. A " +
 					"ciphertext with a prefix"},
 			},
 		},
@@ -178,7 +178,8 @@ func oddNames() fieldCase {
 	}
 }
 
-// overlappingPaths has two rules for one place, which is refused; the others move.
+// overlappingPaths returns a case with two rules for one value, which is refused. The other values
+// are moved.
 func overlappingPaths() fieldCase {
 	return fieldCase{
 		name: "ddb-overlapping-paths",

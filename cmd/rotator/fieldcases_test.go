@@ -34,9 +34,9 @@ import (
 	"rotator/internal/report"
 )
 
-// fieldCase is a way in which ciphertexts are stored in the field. Its texts have marks,
-// see fieldText. NAME stands for the name of the case in the job file and in keys of
-// objects, OLD and NEW for the ARNs of the keys.
+// fieldCase is one way in which users store ciphertexts. Its texts contain marks, see fieldText.
+// NAME represents the name of the case in the job file and in the keys of objects, OLD and NEW the
+// ARNs of the keys.
 type fieldCase struct {
 	name     string
 	from, to string // aliases of the keys; "": old and new
@@ -49,36 +49,36 @@ type fieldCase struct {
 	want     fieldWant
 }
 
-// fieldObject is an object of the bucket "field" behind the prefix NAME/.
+// fieldObject is an object of the bucket "field" with the prefix NAME/.
 type fieldObject struct {
 	key, body string
 	contexts  fieldContexts
-	header    s3.PutObjectInput        // what is stored beside the body
-	encode    func(text string) []byte // of the whole body, which then stays as it is
+	header    s3.PutObjectInput        // stored in addition to the body
+	encode    func(text string) []byte // of the whole body, which must then not change
 }
 
-// fieldRow is an item of the table NAME. Its texts and its binaries have marks.
+// fieldRow is an item of the table NAME. Its texts and binaries contain marks.
 type fieldRow struct {
 	item     attributes
 	contexts fieldContexts
 }
 
-// fieldContexts are the encryption contexts under which ciphertexts are stored, and have
-// to be afterwards; nil: as before.
+// fieldContexts are the encryption contexts of stored ciphertexts before and after the run; nil:
+// same as before.
 type fieldContexts struct{ before, after map[string]string }
 
-// fieldWant is what rotator has to say. How many ciphertexts move, and whether anything
-// depends on the old key afterwards, follows from what is stored.
+// fieldWant is the expected result. The number of ciphertexts that move, and whether one still
+// depends on the old key, follow from the stored data.
 type fieldWant struct {
 	run, verify int // exit codes; verify 0: as run
 	reasons     map[string]int64
-	says        []string // regular expressions, found in details, notes and errors of a run
+	texts       []string // regular expressions, found in details, notes and errors of a run
 }
 
-// TestFieldCases runs rotator and verify over what is stored in the field. A ciphertext
-// that moves decrypts under the new key with its context, to the same plaintext, read by
-// nothing of rotator; every other byte stays. What is refused stays, with a reason, and
-// verify then never says that nothing depends on the old key.
+// TestFieldCases runs rotator and verify for each case. A ciphertext that moves decrypts to the
+// same plaintext under the new key with its context, independently of rotator. No other byte
+// changes. A refused ciphertext does not change and has a reason, and verify does not report that
+// nothing depends on the old key.
 func TestFieldCases(t *testing.T) {
 	t.Parallel()
 	b := newFieldBench(t)
@@ -90,7 +90,7 @@ func TestFieldCases(t *testing.T) {
 	}
 }
 
-// fieldBench is the fake AWS that all cases share.
+// fieldBench is the fake AWS of all cases.
 type fieldBench struct {
 	server   *fakeaws.Server
 	dynamodb *dynamodb.Client
@@ -136,7 +136,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// try stores what a case has, runs the commands and looks at what is stored then.
+// try stores the data of a case, runs the commands and checks the stored data afterwards.
 func (b *fieldBench) try(t *testing.T, c fieldCase) {
 	c.from, c.to = cmp.Or(c.from, "old"), cmp.Or(c.to, "new")
 	names := strings.NewReplacer("NAME", c.name, "OLD", b.keys[c.from], "NEW", b.keys[c.to])
@@ -161,7 +161,7 @@ func (b *fieldBench) try(t *testing.T, c fieldCase) {
 	}
 }
 
-// fieldHead names the keys of a job by their aliases.
+// fieldHead returns the part of a job file that names the keys, by their aliases.
 func fieldHead(from, to string) string {
 	algorithm := func(alias string) string {
 		if strings.HasSuffix(alias, "-rsa") {
@@ -173,7 +173,7 @@ func fieldHead(from, to string) string {
 		from, algorithm(from), to, algorithm(to))
 }
 
-// command runs rotator, which must end with an exit code.
+// command runs rotator, which must exit with the given code.
 func (b *fieldBench) command(
 	t *testing.T, dir string, code int, name string,
 ) (s report.Summary, log string) {
@@ -193,15 +193,15 @@ func (b *fieldBench) command(
 	return s, stderr.String()
 }
 
-// checkFieldRun compares the figures of a run, and what it says.
+// checkFieldRun checks the counts and the messages of a run.
 func checkFieldRun(t *testing.T, want fieldWant, seal *fieldSeal, s report.Summary, log string) {
 	t.Helper()
 	slots, reasons := report.Slots{Rotated: seal.moving}, map[string]int64{}
-	said := append([]string{log}, s.Notes...)
+	printed := append([]string{log}, s.Notes...)
 	for _, r := range s.Reasons {
 		reasons[r.Reason] = r.Slots
 		for _, e := range r.Examples {
-			said = append(said, e.Detail)
+			printed = append(printed, e.Detail)
 		}
 	}
 	for _, n := range want.reasons {
@@ -217,14 +217,14 @@ func checkFieldRun(t *testing.T, want fieldWant, seal *fieldSeal, s report.Summa
 	if diff := gocmp.Diff(want.reasons, reasons, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("reasons (-want +got):\n%s", diff)
 	}
-	for _, says := range want.says {
-		if text := strings.Join(said, "\n"); !regexp.MustCompile(says).MatchString(text) {
-			t.Errorf("nothing says %q:\n%s", says, text)
+	for _, texts := range want.texts {
+		if text := strings.Join(printed, "\n"); !regexp.MustCompile(texts).MatchString(text) {
+			t.Errorf("no message matches %q:\n%s", texts, text)
 		}
 	}
 }
 
-// checkFieldAnswer compares what verify says of the old key with what is stored.
+// checkFieldAnswer compares the verdict of verify on the old key with the stored data.
 func checkFieldAnswer(t *testing.T, s report.Summary, depends, clean bool) {
 	t.Helper()
 	if s.Converged != clean || s.Converged && depends {
@@ -232,15 +232,16 @@ func checkFieldAnswer(t *testing.T, s report.Summary, depends, clean bool) {
 	}
 	for _, key := range s.SourceKeys {
 		if yes := key.Answer == "yes"; yes && depends || !yes && clean {
-			t.Errorf("verify: %q; ciphertexts under the old key: %v", key.Sentence, depends)
+			t.Errorf("verify reports %q, but ciphertexts under the old key exist: %v",
+				key.Sentence, depends)
 		}
 	}
 	if len(s.SourceKeys) == 0 {
-		t.Error("verify says nothing of the old key")
+		t.Error("verify does not mention the old key")
 	}
 }
 
-// store stores what a case has. It returns what compares it afterwards.
+// store stores the data of a case. It returns functions that check the data afterwards.
 func (b *fieldBench) store(t *testing.T, c fieldCase, seal *fieldSeal) (checks []func()) {
 	t.Helper()
 	for _, o := range c.objects {
@@ -327,7 +328,7 @@ func (b *fieldBench) putRow(
 		for name, v := range got.Item {
 			rest[name] = eachText(v, name, func(path, text string) string {
 				if texts[path] == nil {
-					t.Errorf("%s is new", path)
+					t.Errorf("%s was added", path)
 					return text
 				}
 				texts[path].check(t, path, text)
@@ -335,12 +336,12 @@ func (b *fieldBench) putRow(
 			})
 		}
 		if !reflect.DeepEqual(stored, rest) {
-			t.Errorf("the rest of the item was %v and is %v", stored, rest)
+			t.Errorf("the rest of the item changed from %v to %v", stored, rest)
 		}
 	}
 }
 
-// eachText returns a value with the result of f in the place of each text and binary.
+// eachText returns a copy of a value in which f has replaced each text and binary.
 func eachText(
 	v types.AttributeValue, path string, f func(path, text string) string,
 ) types.AttributeValue {
@@ -365,8 +366,8 @@ func eachText(
 	return v
 }
 
-// fieldSeal fills in the marks of texts, and counts the ciphertexts that shall move and
-// those that shall stay under the old key.
+// fieldSeal replaces the marks of texts, and counts the ciphertexts that must move and those that
+// must stay under the old key.
 type fieldSeal struct {
 	kms             *fakekms.Service
 	old, new        string
@@ -374,14 +375,14 @@ type fieldSeal struct {
 	moving, staying int64
 }
 
-// fieldText is a text with marks: <CODEC:N> is a ciphertext of N bytes in a codec, one that
-// stays with a ! in front of the codec, <was A now B> a text that changes with a ciphertext.
+// fieldText is a text whose marks were replaced: <CODEC:N> is a ciphertext of N bytes in a codec,
+// <!CODEC:N> is one that is not moved, and <was A now B> is a text that changes with a ciphertext.
 type fieldText struct {
 	seal     *fieldSeal
 	contexts fieldContexts
 	stored   string
 	sealed   []fieldSealed // the ciphertexts that move
-	around   []string      // what stands around these afterwards, one text more
+	around   []string      // the texts around them afterwards, one more than ciphertexts
 }
 
 type fieldSealed struct {
@@ -391,7 +392,7 @@ type fieldSealed struct {
 
 var fieldMark = regexp.MustCompile(`<(!?)([a-z0-9-]+):(\d+)>|<was (.*?) now (.*?)>`)
 
-// text fills in the marks of a text; all of it stays if stays.
+// text replaces the marks of a text. If stays is set, nothing in it moves.
 func (s *fieldSeal) text(t *testing.T, text string, contexts fieldContexts, stays bool) *fieldText {
 	t.Helper()
 	text = s.names.Replace(text)
@@ -433,7 +434,7 @@ func (s *fieldSeal) text(t *testing.T, text string, contexts fieldContexts, stay
 	return made
 }
 
-// check compares the text that is stored now.
+// check compares the text with the stored one.
 func (f *fieldText) check(t *testing.T, name, now string) {
 	t.Helper()
 	last := len(f.sealed)
@@ -467,7 +468,7 @@ func (f *fieldText) check(t *testing.T, name, now string) {
 	}
 }
 
-// fieldCodec is a way in which clients write the bytes of a ciphertext.
+// fieldCodec is an encoding in which clients store a ciphertext.
 type fieldCodec struct {
 	encode func(blob []byte) string
 	decode func(text string) ([]byte, error)
@@ -495,7 +496,7 @@ func fieldCodecs() map[string]fieldCodec {
 		},
 		"lines":      lineCodec("\n"),
 		"json-lines": lineCodec(`\n`),
-		"pydynox": {encode: func(blob []byte) string { // which stays
+		"pydynox": {encode: func(blob []byte) string { // must not change
 			frame := append([]byte{1, 0, byte(len(blob))}, blob...)
 			return "ENC:" + std64(append(frame, "nonce and payload"...))
 		}},
@@ -511,8 +512,8 @@ func fieldCodecs() map[string]fieldCodec {
 	}
 }
 
-// lineCodec is base64 in lines of 60 characters, with a line break behind each, as
-// Base64.encode64 of Ruby writes it.
+// lineCodec is base64 in lines of 60 characters, each with a line break after it, like
+// Base64.encode64 of Ruby.
 func lineCodec(end string) fieldCodec {
 	encode := func(blob []byte) string {
 		var text strings.Builder
@@ -524,7 +525,7 @@ func lineCodec(end string) fieldCodec {
 	return fieldCodec{encode: encode, decode: func(text string) ([]byte, error) {
 		blob, err := base64.StdEncoding.Strict().DecodeString(strings.ReplaceAll(text, end, ""))
 		if err == nil && encode(blob) != text {
-			err = errors.New("its lines are others")
+			err = errors.New("the lines differ")
 		}
 		return blob, err
 	}}

@@ -27,15 +27,15 @@ import (
 	"rotator/internal/report"
 )
 
-// vault is a directory with a job file, and files in export that hold ciphertexts
-// of a fake KMS.
+// vault is a directory with a job file and a directory export, whose files hold ciphertexts of a
+// fake KMS.
 type vault struct {
 	t        *testing.T
 	server   *fakeaws.Server
 	kms      *kms.Client
 	dir      string
 	old, new string
-	secrets  map[string]string // by path below export: what is encrypted in base64
+	secrets  map[string]string // plaintexts of the base64 files by path below export
 }
 
 func newVault(t *testing.T, job string) *vault {
@@ -44,14 +44,19 @@ func newVault(t *testing.T, job string) *vault {
 	v.must(err)
 	t.Cleanup(func() { _ = server.Close() })
 	harness.Watch(t, server)
-	v.kms = kms.NewFromConfig(aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")})
+	v.kms = kms.NewFromConfig(aws.Config{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
+			"not-a-secret", ""),
+	})
 	for alias, arn := range map[string]*string{"alias/old": &v.old, "alias/new": &v.new} {
 		*arn, err = server.KMS().CreateKey(fakekms.Symmetric)
 		v.must(err)
 		v.must(server.KMS().SetAlias(alias, *arn))
 	}
-	v.file("job.yaml", "job: vault\ndestination: {key: alias/new}\nsource: {keys: [alias/old]}\ntargets:\n"+job)
+	v.file("job.yaml",
+		"job: vault\ndestination: {key: alias/new}\nsource: {keys: [alias/old]}\ntargets:\n"+job)
 	v.must(os.MkdirAll(filepath.Join(v.dir, "export"), 0o755))
 	return v
 }
@@ -76,24 +81,27 @@ func (v *vault) blob(plaintext, path string) string {
 	return base64.StdEncoding.EncodeToString(blob)
 }
 
-// seal makes a file whose whole content is a ciphertext.
+// seal writes a file that consists of a ciphertext in base64.
 func (v *vault) seal(path string) {
 	v.secrets[path] = "secret of " + path
 	v.file("export/"+path, v.blob(v.secrets[path], path)+"\n")
 }
 
-// opens fails unless a ciphertext decrypts.
+// opens fails the test unless a ciphertext decrypts to want.
 func (v *vault) opens(text, path, want string) {
 	v.t.Helper()
 	blob, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	v.must(err)
-	out, err := v.kms.Decrypt(v.t.Context(), &kms.DecryptInput{CiphertextBlob: blob, EncryptionContext: map[string]string{"path": path}})
+	out, err := v.kms.Decrypt(v.t.Context(), &kms.DecryptInput{
+		CiphertextBlob:    blob,
+		EncryptionContext: map[string]string{"path": path},
+	})
 	if err != nil || string(out.Plaintext) != want {
 		v.t.Errorf("%q: %v", path, err)
 	}
 }
 
-// allOpen fails unless every sealed file decrypts, and no other file is there.
+// allOpen fails the test unless every sealed file decrypts and there are no other files.
 func (v *vault) allOpen() {
 	v.t.Helper()
 	content := v.content()
@@ -102,11 +110,11 @@ func (v *vault) allOpen() {
 		delete(content, path)
 	}
 	if len(content) > 0 {
-		v.t.Errorf("there are more files: %q", slices.Sorted(maps.Keys(content)))
+		v.t.Errorf("there are further files: %q", slices.Sorted(maps.Keys(content)))
 	}
 }
 
-// content is every file in export.
+// content returns the content of every file in export.
 func (v *vault) content() map[string]string {
 	v.t.Helper()
 	content := map[string]string{}
@@ -123,7 +131,7 @@ func (v *vault) content() map[string]string {
 	return content
 }
 
-// command is rotator, ready to be started.
+// command returns rotator as a process that is not started.
 func (v *vault) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], append(args, "-f", "job.yaml")...)
 	cmd.Dir = v.dir
@@ -131,7 +139,7 @@ func (v *vault) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// rotator runs a command that prints JSON, and expects an exit code.
+// rotator runs a command that prints JSON and must exit with the given code.
 func (v *vault) rotator(code int, args ...string) report.Summary {
 	v.t.Helper()
 	cmd := v.command(append(args, "-o", "json")...)
@@ -163,8 +171,7 @@ const sealedFiles = `  - name: vault
     slots: [{context: {path: "${key}"}}]
 `
 
-// TestFiles is a whole migration of files with hostile names, from audit to proof,
-// with one that is refused.
+// TestFiles migrates files with unusual names, from audit to verify. One file is refused.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, sealedFiles)
@@ -179,16 +186,18 @@ func TestFiles(t *testing.T) {
 	v.must(os.Symlink("../outside", filepath.Join(v.dir, "export", "link")))
 	v.file("export/skip/garbage", "garbage")
 
-	if s := v.rotator(exitRemaining, "audit", "--fail-on-remaining"); s.Slots.Remaining != int64(n) || s.Slots.Seen != int64(n) {
+	if s := v.rotator(exitRemaining, "audit",
+		"--fail-on-remaining"); s.Slots.Remaining != int64(n) || s.Slots.Seen != int64(n) {
 		t.Errorf("audit: %+v", s.Slots)
 	}
 	after := v.content()
 	delete(after, "skip/garbage")
 	if !maps.Equal(before, after) {
-		t.Error("the audit changed files")
+		t.Error("audit changed files")
 	}
 	v.must(os.Link(filepath.Join(v.dir, "export", `"quoted"`), filepath.Join(v.dir, "second name")))
-	if s := v.rotator(exitExceptions, "run"); s.Slots.Rotated != int64(n-1) || s.Slots.Failed != 1 || s.Items.Written != int64(n-1) || s.Reasons[0].Reason != "hard-link" {
+	if s := v.rotator(exitExceptions, "run"); s.Slots.Rotated != int64(n-1) ||
+		s.Slots.Failed != 1 || s.Items.Written != int64(n-1) || s.Reasons[0].Reason != "hard-link" {
 		t.Errorf("run: %+v %+v %+v", s.Slots, s.Items, s.Reasons)
 	}
 	v.must(os.Remove(filepath.Join(v.dir, "second name")))
@@ -203,8 +212,8 @@ func TestFiles(t *testing.T) {
 	v.allOpen()
 }
 
-// TestFilesBesideTheirJob keeps the run's own files out of a target that holds them,
-// and a file that is not UTF-8 in its name, which no encryption context can hold.
+// TestFilesBesideTheirJob: rotator's own files in a target are not items. A file whose name is not
+// UTF-8 is moved.
 func TestFilesBesideTheirJob(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, `  - files: {root: .}
@@ -221,8 +230,8 @@ func TestFilesBesideTheirJob(t *testing.T) {
 	v.opens(v.content()["bad\xff\"name"], "fixed", "secret")
 }
 
-// TestFilesOfAnExport rewrites a DynamoDB export in JSON lines, as
-// deploy/examples/files-jsonl.yaml has it. Nothing but the blobs changes.
+// TestFilesOfAnExport rewrites a DynamoDB export in JSON Lines as in
+// deploy/examples/files-jsonl.yaml. Only the ciphertexts change.
 func TestFilesOfAnExport(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, `  - files: {root: export, include: ["data/**/*.json"]}
@@ -231,7 +240,8 @@ func TestFilesOfAnExport(t *testing.T) {
 `)
 	const files, lines = 3, 100
 	line := func(id, blob string) string {
-		return fmt.Sprintf("{ \"Item\":{\"id\":{\"S\":%q},\"n\":{\"N\":\"1e0\"},\"ssn\":{\"B\":%q}} }", id, blob)
+		return fmt.Sprintf(
+			"{ \"Item\":{\"id\":{\"S\":%q},\"n\":{\"N\":\"1e0\"},\"ssn\":{\"B\":%q}} }", id, blob)
 	}
 	for f := range files {
 		var text strings.Builder
@@ -239,7 +249,8 @@ func TestFilesOfAnExport(t *testing.T) {
 			id := fmt.Sprintf("id-%d-%d", f, n)
 			text.WriteString(line(id, v.blob(id, id)) + "\r\n")
 		}
-		v.file(fmt.Sprintf("export/data/%d.json", f), text.String()+"\n{\"Item\":{}}") // no line end
+		// no line break at the end
+		v.file(fmt.Sprintf("export/data/%d.json", f), text.String()+"\n{\"Item\":{}}")
 	}
 	v.file("export/manifest.json", "{}")
 	if s := v.rotator(exitDone, "run"); s.Slots.Rotated != files*lines || s.Items.Written != files {
@@ -252,7 +263,7 @@ func TestFilesOfAnExport(t *testing.T) {
 	for f := range files {
 		text := strings.Split(v.content()[fmt.Sprintf("data/%d.json", f)], "\r\n")
 		if len(text) != lines+1 || text[lines] != "\n{\"Item\":{}}" {
-			t.Fatalf("file %d has %d lines, and ends with %q", f, len(text), text[len(text)-1])
+			t.Fatalf("file %d has %d lines and ends with %q", f, len(text), text[len(text)-1])
 		}
 		for n, got := range text[:lines] {
 			id := fmt.Sprintf("id-%d-%d", f, n)
@@ -268,9 +279,8 @@ func TestFilesOfAnExport(t *testing.T) {
 	}
 }
 
-// TestFilesSurviveKills kills the run again and again, while another program
-// replaces files by new ones under the old key. In the end every file holds what was
-// written last.
+// TestFilesSurviveKills kills the run repeatedly while another program replaces files by new ones
+// under the old key. In the end every file has the content that was written last.
 func TestFilesSurviveKills(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, sealedFiles+"kms: {rate: 400}\n")
@@ -306,9 +316,9 @@ func TestFilesSurviveKills(t *testing.T) {
 		}
 	}
 	if kills == 0 || writes == 0 {
-		t.Errorf("it was killed %d times, and %d files were replaced", kills, writes)
+		t.Errorf("%d kills and %d replaced files, want more", kills, writes)
 	}
-	for range 3 { // what was made anew behind the cursor, and then the proof
+	for range 3 { // for files that were created before the cursor, and then for the proof
 		if v.rotator(exitDone, "run").Converged {
 			break
 		}
@@ -318,17 +328,21 @@ func TestFilesSurviveKills(t *testing.T) {
 	t.Logf("killed %d times, %d files replaced", kills, writes)
 }
 
-// onSmallDisk runs a command with export on a file system of its own, prepared by a
-// line of shell, and once more after another line. It returns both exit codes.
+// onSmallDisk runs a command twice with export on a small file system. The lines of shell before
+// and between prepare the file system. It returns both exit codes.
 func (v *vault) onSmallDisk(before, between string) string {
 	v.t.Helper()
-	if out, err := exec.Command("unshare", "-m", "sh", "-c", "mount -t tmpfs tmpfs "+v.t.TempDir()).CombinedOutput(); err != nil {
+	if out, err := exec.Command("unshare", "-m", "sh", "-c",
+		"mount -t tmpfs tmpfs "+v.t.TempDir()).CombinedOutput(); err != nil {
 		v.t.Skipf("SKIPPED: no file system can be mounted here (%v: %s)", err, bytes.TrimSpace(out))
 	}
 	export := filepath.Join(v.dir, "export")
-	script := fmt.Sprintf(`set -e; cp -a %[1]s %[1]s.in; mount -t tmpfs -o size=1m tmpfs %[1]s; cp -a %[1]s.in/. %[1]s/; %[2]s
+	script := fmt.Sprintf(`set -e
+cp -a %[1]s %[1]s.in; mount -t tmpfs -o size=1m tmpfs %[1]s; cp -a %[1]s.in/. %[1]s/; %[2]s
 set +e; "$0" "$@"; first=$?; set -e; find %[1]s -name '.rotator-*' >&2; %[3]s
-set +e; "$0" "$@"; echo $first $?; cp -a %[1]s/. %[1]s.in/; umount %[1]s; rm -r %[1]s; mv %[1]s.in %[1]s`, export, before, between)
+set +e; "$0" "$@"; echo $first $?
+cp -a %[1]s/. %[1]s.in/; umount %[1]s; rm -r %[1]s; mv %[1]s.in %[1]s`,
+		export, before, between)
 	p := v.command("run")
 	cmd := exec.Command("unshare", append([]string{"-m", "sh", "-c", script}, p.Args...)...)
 	cmd.Dir, cmd.Env = p.Dir, p.Env
@@ -345,8 +359,8 @@ set +e; "$0" "$@"; echo $first $?; cp -a %[1]s/. %[1]s.in/; umount %[1]s; rm -r 
 	return codes[len(codes)-1]
 }
 
-// TestFilesOnAFullDisk: a disk that takes no more ends the run with 73 and marks
-// nothing failed; with room again, it goes on to the end.
+// TestFilesOnAFullDisk: a full disk stops the run with 73, and no slot counts as failed. With free
+// space the next run completes.
 func TestFilesOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	for name, lines := range map[string][2]string{

@@ -13,7 +13,7 @@ import (
 func TestGivesUpIn(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("outages take their time: not with -short")
+		t.Skip("outages take too long for -short")
 	}
 	for _, command := range []string{"run", "audit", "verify", "retry"} {
 		for _, service := range []string{"KMS", "S3", "credentials", "checkpoint"} {
@@ -43,7 +43,7 @@ func givesUpIn(t *testing.T, command string, c awayCase) {
 	p := w.Command(args...)
 	front := c.put(t, w, p)
 	p.Begin(t)
-	until(t, "the first requests", asked(w, 10))
+	until(t, "the first requests", requestsSent(w, 10))
 	front.set(t, refusing)
 	began := time.Now()
 	r := p.End(t)
@@ -63,6 +63,7 @@ func givesUpIn(t *testing.T, command string, c awayCase) {
 		}
 	}
 	if announced != (c.service != "checkpoint") || r.Code != exitUnavailable {
-		t.Errorf("want exit code %d, announced unless it is the checkpoint: %s", exitUnavailable, r)
+		t.Errorf("want exit code %d, announced unless the service is the checkpoint: %s",
+			exitUnavailable, r)
 	}
 }

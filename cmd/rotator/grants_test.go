@@ -25,7 +25,7 @@ type grantBench struct {
 	kms      *kms.Client
 	grants   map[string]string // ids by key
 	tokens   []string
-	stranger atomic.Bool // the table got a request without its role
+	stranger atomic.Bool // the table received a request without the role
 }
 
 // newGrantBench creates the grants. They have no effect without their tokens until
@@ -48,7 +48,7 @@ func newGrantBench(t *testing.T) *grantBench {
 		return c.Action == "kms:RevokeGrant"
 	})
 	b.server.DynamoDB().SetPolicy(func(c fakedynamodb.Call) bool {
-		if c.AccessKey == "AKIAFAKEAWSFAKEAWS00" { // the caller's own, not the role's
+		if c.AccessKey == "AKIAFAKEAWSFAKEAWS00" { // the credentials of the caller, not of the role
 			b.stranger.Store(true)
 		}
 		return true
@@ -69,16 +69,15 @@ func (b *grantBench) job(t *testing.T, kms string) {
 	must(t, os.WriteFile(path, changed, 0o600))
 }
 
-// run runs a command, which must exit with a given code and print a given text. It returns
-// the output.
-func (b *grantBench) run(t *testing.T, code int, says string, args ...string) string {
+// run runs a command, which must exit with the given code and print text. It returns the output.
+func (b *grantBench) run(t *testing.T, code int, text string, args ...string) string {
 	t.Helper()
 	cmd, out, log := b.command(t.Context(), append(args, "-f", "job.yaml", "-v")...)
 	cmd.Env = append(cmd.Env, "GRANT_A="+b.tokens[0], "GRANT_B="+b.tokens[1])
 	err := cmd.Run()
 	printed := out.String() + log.String()
-	if cmd.ProcessState.ExitCode() != code || !strings.Contains(printed, says) {
-		t.Errorf("%v: %v, want exit code %d and %q\n%s", args, err, code, says, printed)
+	if cmd.ProcessState.ExitCode() != code || !strings.Contains(printed, text) {
+		t.Errorf("%v: %v, want exit code %d and %q\n%s", args, err, code, text, printed)
 	}
 	return printed
 }
@@ -106,10 +105,10 @@ func TestRolesAndGrants(t *testing.T) {
 	const role = `role_arn: "` + moverRole + `"`
 	const tokens = `{` + role + `, grant_tokens: ["${env:GRANT_A}", "${env:GRANT_B}"]}`
 	printed := ""
-	try := func(kms string, code int, says string, args ...string) {
+	try := func(kms string, code int, text string, args ...string) {
 		t.Helper()
 		b.job(t, kms)
-		printed += b.run(t, code, says, args...)
+		printed += b.run(t, code, text, args...)
 	}
 	try(`{}`, exitAccess, "kms:DescribeKey is denied", "run")
 	try(`{`+role+`}`, exitAccess, "kms:DescribeKey is denied", "run")
@@ -126,7 +125,7 @@ func TestRolesAndGrants(t *testing.T) {
 	b.revoke(t, b.old)
 	try(tokens, exitAccess, "its grant was retired or revoked", "verify")
 	if b.stranger.Load() {
-		t.Error("the table was asked without its role")
+		t.Error("the table received a request without the role")
 	}
 	for _, token := range append(b.tokens, "forged-token") {
 		if bytes.Contains(b.kept(t, printed), []byte(token)) {

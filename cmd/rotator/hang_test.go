@@ -18,15 +18,15 @@ import (
 	"rotator/internal/retry"
 )
 
-// falling is a KMS, or a proxy in front of it, that answers some requests and then
-// falls silent: with nothing said, or with half an answer.
+// falling is a KMS, or a proxy in front of it, that responds to some requests and then stops:
+// without a response, or with an incomplete one.
 type falling struct {
 	answers int
 	half    bool
 
 	mu     sync.Mutex
-	hosts  []string // that the requests are for
-	remote []string // where their connections begin
+	hosts  []string // of the requests
+	remote []string // client addresses of the connections
 }
 
 func (f *falling) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +45,7 @@ func (f *falling) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, answer)
 		_ = http.NewResponseController(w).Flush()
 	}
-	<-r.Context().Done() // the client has gone away
+	<-r.Context().Done() // the client has closed the connection
 }
 
 // TestHangingKMS: a request to KMS without a response, or with an incomplete one, ends after the
@@ -68,18 +68,18 @@ func TestHangingKMS(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		sdkOnly, proxy, half bool
-		own                  bool // the light client opens a connection of its own
+		own                  bool // the fast client opens its own connection
 		ask                  func(context.Context, *reencrypt.KMS) error
 	}{
-		"sdk":                   {sdkOnly: true, ask: reEncrypt},
-		"sdk, half an answer":   {sdkOnly: true, half: true, ask: reEncrypt},
-		"sdk, authorized":       {sdkOnly: true, ask: authorized},
-		"light":                 {own: true, ask: reEncrypt},
-		"light, half an answer": {half: true, own: true, ask: reEncrypt},
-		"light, authorized":     {own: true, ask: authorized},
-		"proxy":                 {proxy: true, ask: reEncrypt},
-		"proxy, half an answer": {proxy: true, half: true, ask: reEncrypt},
-		"proxy, authorized":     {proxy: true, ask: authorized},
+		"sdk":                    {sdkOnly: true, ask: reEncrypt},
+		"sdk, half a response":   {sdkOnly: true, half: true, ask: reEncrypt},
+		"sdk, authorized":        {sdkOnly: true, ask: authorized},
+		"light":                  {own: true, ask: reEncrypt},
+		"fast, half a response":  {half: true, own: true, ask: reEncrypt},
+		"fast, authorized":       {own: true, ask: authorized},
+		"proxy":                  {proxy: true, ask: reEncrypt},
+		"proxy, half a response": {proxy: true, half: true, ask: reEncrypt},
+		"proxy, authorized":      {proxy: true, ask: authorized},
 	} {
 		t.Run(name, func(t *testing.T) {
 			service := &falling{answers: 1, half: c.half}
@@ -104,13 +104,13 @@ func TestHangingKMS(t *testing.T) {
 				t.Errorf("requests to %q", service.hosts)
 			}
 			if c.own && len(slices.Compact(service.remote)) != 2 {
-				t.Error("the light client did not send")
+				t.Error("the fast client did not send")
 			}
 		})
 	}
 }
 
-// setCredentials makes an environment from which the SDK takes credentials, and nothing else.
+// setCredentials sets an environment that contains only the given credentials.
 func setCredentials(t *testing.T) {
 	t.Helper()
 	for name, value := range map[string]string{
@@ -125,7 +125,7 @@ func setCredentials(t *testing.T) {
 	}
 }
 
-// hangingKMS is what wireKMS makes, with another timeout.
+// hangingKMS returns the same as wireKMS, with another timeout.
 func hangingKMS(
 	t *testing.T, address string, timeout time.Duration, sdkOnly, proxy bool,
 ) *reencrypt.KMS {

@@ -11,8 +11,8 @@ import (
 	"rotator/internal/report"
 )
 
-// TestLargeObject moves an object of 6 GiB, more than one copy takes, whose data key
-// stands in its metadata: no byte of its body passes through rotator.
+// TestLargeObject moves an object of 6 GiB, which is too large for one copy, with the data key in
+// its metadata. No byte of its body passes through rotator.
 func TestLargeObject(t *testing.T) {
 	t.Parallel()
 	const key, size = "backup.tar", 6 << 30
@@ -25,7 +25,8 @@ func TestLargeObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := filepath.Join(t.TempDir(), "job.yaml")
-	job := fmt.Sprintf("job: large\ndestination: { key: %q }\nsource: { keys: [%q] }\ntargets:\n  - s3: { bucket: %s }\n    format: s3-encryption-client\n",
+	job := fmt.Sprintf("job: large\ndestination: { key: %q }\nsource: { keys: [%q] }\ntargets:\n"+
+		"  - s3: { bucket: %s }\n    format: s3-encryption-client\n",
 		m.keys["new"], m.keys["old"], mixedBucket)
 	if err := os.WriteFile(file, []byte(job), 0o600); err != nil {
 		t.Fatal(err)
@@ -33,18 +34,19 @@ func TestLargeObject(t *testing.T) {
 	received, sent := m.server.S3().Traffic()
 	code, out, errs := command(t, m.env, "run", "-f", file, "-o", "json")
 	var summary report.Summary
-	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitDone || summary.Slots.Rotated != 1 {
-		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)
+	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitDone ||
+		summary.Slots.Rotated != 1 {
+		t.Fatalf("exit code %d, %v: %s%s", code, err, out, errs)
 	}
 	nowReceived, nowSent := m.server.S3().Traffic()
 	passed := nowReceived - received + nowSent - sent
-	t.Logf("%d bytes of requests and answers for an object of %d", passed, int64(size))
+	t.Logf("%d bytes of requests and responses for an object of %d bytes", passed, int64(size))
 	if passed > 1<<20 {
 		t.Errorf("%d bytes passed through rotator", passed)
 	}
 	after := m.server.S3().Versions(mixedBucket)[key]
 	if len(after) != 1 || after[0].Size != size {
-		t.Fatalf("there are %d versions of it, the first of %d bytes", len(after), after[0].Size)
+		t.Fatalf("the object has %d versions, the first of %d bytes", len(after), after[0].Size)
 	}
 	blob, err := base64.StdEncoding.DecodeString(after[0].Headers.Get("X-Amz-Meta-X-Amz-Key-V2"))
 	if err != nil {
@@ -52,6 +54,6 @@ func TestLargeObject(t *testing.T) {
 	}
 	plaintext, _, err := m.server.KMS().Decrypt(m.keys["new"], blob, v.context)
 	if err != nil || string(plaintext) != "secret of "+key {
-		t.Errorf("its data key reads %q, %v", plaintext, err)
+		t.Errorf("the data key is %q, %v", plaintext, err)
 	}
 }

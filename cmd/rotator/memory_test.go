@@ -26,7 +26,7 @@ import (
 
 const mebibyte = 1 << 20
 
-// groupOf returns a provider of a fixed result.
+// groupOf returns a provider with a fixed result.
 func groupOf(limit uint64, err error) memlimit.Provider {
 	return func() (uint64, error) { return limit, err }
 }
@@ -61,7 +61,7 @@ func TestMemoryLimit(t *testing.T) {
 	} {
 		got, err := memoryLimit(test.group, test.root, test.machine)()
 		if want := uint64(test.want * mebibyte); got != want || (err != nil) != (want == 0) {
-			t.Errorf("%s: %d and %v, want %d", name, got, err, want)
+			t.Errorf("%s: limit %d, %v, want %d", name, got, err, want)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func TestSystemLimit(t *testing.T) {
 	}
 	limit, err := systemLimit()
 	if most := uint64(groupShare * float64(machine)); err != nil || limit == 0 || limit > most {
-		t.Errorf("the limit is %d and %v, want at most %d", limit, err, most)
+		t.Errorf("the limit is %d, %v, want at most %d", limit, err, most)
 	}
 }
 
@@ -110,8 +110,8 @@ func TestTuneMemory(t *testing.T) {
 	}
 }
 
-// cpuTime is the processor time of this process, which other processes do not
-// stretch as they stretch the wall's.
+// cpuTime returns the processor time of this process. Unlike elapsed time, it does not depend on
+// other processes.
 func cpuTime(b *testing.B) time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -120,7 +120,7 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
-// canned answers every ReEncrypt at once.
+// canned responds to every ReEncrypt immediately.
 type canned []byte
 
 func (c canned) Do(*http.Request) (*http.Response, error) {
@@ -132,8 +132,8 @@ func (c canned) Do(*http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// BenchmarkCollector measures what the collector's settings are worth: ReEncrypt as a run
-// sends it, without a network, with a few megabytes that are kept, as pages are.
+// BenchmarkCollector measures the effect of the settings of the garbage collector on ReEncrypt as a
+// run sends it, without a network, while a few megabytes are kept in use, like pages.
 func BenchmarkCollector(b *testing.B) {
 	limit, percent := debug.SetMemoryLimit(-1), debug.SetGCPercent(100)
 	defer func() {
@@ -185,6 +185,6 @@ func BenchmarkCollector(b *testing.B) {
 		})
 	}
 	if len(kept) == 0 {
-		b.Error("nothing was kept")
+		b.Error("the kept memory was released")
 	}
 }

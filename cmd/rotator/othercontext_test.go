@@ -57,7 +57,7 @@ func TestMatchingKeyOtherContext(t *testing.T) {
 				args := append(slices.Clip(words), "-f", file, "--exceptions", list)
 				code, _, errs := command(t, m.env, args...)
 				if code != exitDone && code != exitExceptions {
-					t.Fatalf("%q: exit %d: %s", words, code, errs)
+					t.Fatalf("%q: exit code %d: %s", words, code, errs)
 				}
 				text, err := os.ReadFile(list)
 				if err != nil {
@@ -69,7 +69,7 @@ func TestMatchingKeyOtherContext(t *testing.T) {
 				{"run", "--exact"}} {
 				code, _, errs := command(t, m.env, append(slices.Clip(words), "-f", file)...)
 				if code != exitExceptions {
-					t.Fatalf("%q: exit %d: %s", words, code, errs)
+					t.Fatalf("%q: exit code %d: %s", words, code, errs)
 				}
 				_, ledger, _ := command(t, m.env, "report", "--ledger", "-f", file, "-o", "json")
 				checkMatchingKeys(t, strings.Join(words, " "), keys, ledger)
@@ -78,7 +78,7 @@ func TestMatchingKeyOtherContext(t *testing.T) {
 	}
 }
 
-// checkMatchingKeys compares a list of exceptions with what it must hold, for each place.
+// checkMatchingKeys checks the entries of a list of exceptions, for each target.
 func checkMatchingKeys(t *testing.T, command string, keys map[string]string, list string) {
 	t.Helper()
 	found := map[string]checkpoint.LedgerEntry{}
@@ -105,8 +105,7 @@ func checkMatchingKeys(t *testing.T, command string, keys map[string]string, lis
 	}
 }
 
-// otherContextJob stores the slots in three places and returns the keys by name and a job
-// file.
+// otherContextJob stores the slots in three targets and returns the keys by name and a job file.
 func otherContextJob(
 	t *testing.T, m *mixed, sources []string,
 ) (keys map[string]string, file string) {
@@ -120,15 +119,7 @@ func otherContextJob(
 		}
 		keys[name] = arn
 	}
-	rows := dynamodb.New(dynamodb.Options{Region: "us-east-1",
-		BaseEndpoint: aws.String(m.server.Endpoint()), Credentials: m.client.Options().Credentials})
-	name := aws.String("rows")
-	_, err := rows.CreateTable(ctx, &dynamodb.CreateTableInput{TableName: name,
-		BillingMode: types.BillingModePayPerRequest,
-		KeySchema: []types.KeySchemaElement{
-			{AttributeName: aws.String("id"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{
-			{AttributeName: aws.String("id"), AttributeType: types.ScalarAttributeTypeS}}})
+	rows, name, err := m.rowsTable(ctx)
 	if err == nil {
 		err = os.Mkdir(filepath.Join(dir, "documents"), 0o700)
 	}
@@ -171,4 +162,27 @@ func otherContextJob(
 		t.Fatal(err)
 	}
 	return keys, file
+}
+
+// rowsTable creates the table rows and returns a client for it and its name.
+func (m *mixed) rowsTable(ctx context.Context) (*dynamodb.Client, *string, error) {
+	client := dynamodb.New(dynamodb.Options{
+		Region:       "us-east-1",
+		BaseEndpoint: aws.String(m.server.Endpoint()),
+		Credentials:  m.client.Options().Credentials,
+	})
+	name := aws.String("rows")
+	_, err := client.CreateTable(ctx, &dynamodb.CreateTableInput{
+		TableName:   name,
+		BillingMode: types.BillingModePayPerRequest,
+		KeySchema: []types.KeySchemaElement{{
+			AttributeName: aws.String("id"),
+			KeyType:       types.KeyTypeHash,
+		}},
+		AttributeDefinitions: []types.AttributeDefinition{{
+			AttributeName: aws.String("id"),
+			AttributeType: types.ScalarAttributeTypeS,
+		}},
+	})
+	return client, name, err
 }

@@ -24,7 +24,7 @@ type nameServer struct {
 
 	mu      sync.Mutex
 	failure dnsmessage.RCode // 0 while it serves
-	asked   []time.Time      // for addresses of IPv4 while it fails
+	queries []time.Time      // queries for IPv4 addresses while the server fails
 }
 
 func newNameServer(t *testing.T, address string) *nameServer {
@@ -50,13 +50,13 @@ func (s *nameServer) serve() {
 		if m.Unpack(buffer[:n]) != nil || len(m.Questions) != 1 {
 			continue
 		}
-		if response, err := s.answer(m).Pack(); err == nil {
+		if response, err := s.respond(m).Pack(); err == nil {
 			_, _ = s.conn.WriteTo(response, from)
 		}
 	}
 }
 
-func (s *nameServer) answer(m dnsmessage.Message) *dnsmessage.Message {
+func (s *nameServer) respond(m dnsmessage.Message) *dnsmessage.Message {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	question := m.Questions[0]
@@ -66,7 +66,7 @@ func (s *nameServer) answer(m dnsmessage.Message) *dnsmessage.Message {
 		return &m
 	}
 	if s.failure != dnsmessage.RCodeSuccess {
-		s.asked = append(s.asked, time.Now())
+		s.queries = append(s.queries, time.Now())
 		return &m
 	}
 	m.Answers = []dnsmessage.Resource{{
@@ -87,11 +87,11 @@ func (s *nameServer) fail(code dnsmessage.RCode) {
 	s.failure = code
 }
 
-// attempts returns the times of the questions since the name server fails.
+// attempts returns the times of the queries since the name server fails.
 func (s *nameServer) attempts() []time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.asked)
+	return slices.Clone(s.queries)
 }
 
 // use makes a process resolve names with the server: /etc/resolv.conf is another file in the
@@ -122,7 +122,7 @@ func (s *nameServer) use(t *testing.T, p *harness.Process) {
 func TestNamesThatStopResolving(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("outages take their time: not with -short")
+		t.Skip("outages take too long for -short")
 	}
 	const notFound, failed = dnsmessage.RCodeNameError, dnsmessage.RCodeServerFailure
 	for i, c := range []struct {

@@ -26,7 +26,7 @@ import (
 	"rotator/internal/telemetry"
 )
 
-// mode is how a front treats requests.
+// mode is how a front handles requests.
 type mode int
 
 const (
@@ -35,7 +35,7 @@ const (
 	silent
 	lost // like silent, and a response that is missing also stays missing after the outage
 	failed503
-	page404 // an HTML page, as of a proxy that does not find the server
+	page404 // an HTML page, like that of a proxy that does not find the server
 )
 
 // front is a proxy that can simulate an outage of a server.
@@ -133,14 +133,14 @@ func (f *front) attempts() []time.Time {
 	return slices.Clone(f.arrivals)
 }
 
-// busiestAfter is busiest for the times after a given one.
+// busiestAfter is like busiest for the times after the given one.
 func busiestAfter(times []time.Time, after time.Time) int {
 	return busiest(slices.DeleteFunc(slices.Clone(times), func(at time.Time) bool {
 		return !at.After(after)
 	}))
 }
 
-// logLine is one line of the log on stderr.
+// logLine is one line of the log.
 type logLine struct {
 	Time      time.Time `json:"time"`
 	Level     string    `json:"level"`
@@ -167,7 +167,7 @@ func outageLines(text string) (lines []logLine) {
 type awayCase struct {
 	service string
 	mode    mode
-	cause   string // what the line says
+	cause   string // expected in the line
 	workers int    // 0: the default
 }
 
@@ -268,7 +268,7 @@ type awayRun struct {
 func TestOutages(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("outages take their time: not with -short")
+		t.Skip("outages take too long for -short")
 	}
 	for _, c := range awayCases() {
 		name := c.service + " " + c.cause
@@ -295,7 +295,7 @@ func (c awayCase) try(t *testing.T) {
 	r.process = runs(r.world)
 	r.front = c.put(t, r.world, r.process)
 	r.process.Begin(t)
-	until(t, "the first requests", asked(r.world, 15))
+	until(t, "the first requests", requestsSent(r.world, 15))
 	r.began = time.Now()
 	r.front.set(t, r.mode)
 	time.Sleep(awayFor)
@@ -332,8 +332,8 @@ func checkAttempts(t *testing.T, attempts []time.Time, began time.Time, lines []
 	}
 }
 
-// check checks the lines about the outage. On a busy machine the run itself can be without an
-// answer for so long that the log has lines about further outages.
+// check checks the lines about the outage. On a busy machine the run can be without a response for
+// so long that the log has lines about further outages.
 func (c awayCase) check(t *testing.T, lines []logLine, began, back time.Time) {
 	t.Helper()
 	if len(lines) < 2 || len(lines) > 2 && timed() {
@@ -349,7 +349,7 @@ func (c awayCase) check(t *testing.T, lines []logLine, began, back time.Time) {
 	case "checkpoint":
 		name = "DynamoDB"
 		if !strings.Contains(first.Requests, "checkpoint") {
-			t.Errorf("it does not name the checkpoint: %+v", first)
+			t.Errorf("the line does not name the checkpoint: %+v", first)
 		}
 	}
 	switch {
@@ -358,17 +358,18 @@ func (c awayCase) check(t *testing.T, lines []logLine, began, back time.Time) {
 		t.Errorf("the first line: %+v", first)
 	case !strings.Contains(first.Error, c.cause) ||
 		(first.GivesUpIn == "") != (c.service == "checkpoint"):
-		t.Errorf("want the error %q, and when the run gives up, unless it is the checkpoint: %+v",
+		t.Errorf("want the error %q and, unless the service is the checkpoint, the time until "+
+			"the run gives up: %+v",
 			c.cause, first)
 	}
 	if late := first.Time.Sub(began); late > namedWithin+slack() {
-		t.Errorf("the outage was named after %v", late)
+		t.Errorf("the outage was reported after %v", late)
 	}
 	if last.Level != "info" || !strings.HasSuffix(last.Message, "answers again") {
 		t.Errorf("the last line: %+v", last)
 	}
 	if late := last.Time.Sub(back); late > returnsIn+slack() {
-		t.Errorf("the end of the outage was named after %v", late)
+		t.Errorf("the end of the outage was reported after %v", late)
 	}
 }
 
@@ -437,7 +438,7 @@ func earlyCases() []earlyCase {
 		{"run", "KMS", refusing, "connection refused"},
 		{"audit", "KMS", silent, "no answer"},
 		{"verify", "KMS", failed503, "HTTP 503"},
-		{"run", "KMS", serving, "no such host"}, // by a name that does not exist
+		{"run", "KMS", serving, "no such host"}, // a name that does not exist
 		{"run", "DynamoDB", refusing, "connection refused"},
 		{"audit", "DynamoDB", failed503, "HTTP 503"},
 		{"verify", "S3", refusing, "connection refused"},
@@ -478,7 +479,7 @@ func (c earlyCase) begin(t *testing.T, w *harness.Env) (*front, *harness.Process
 func TestOutagesBeforeAPass(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("outages take their time: not with -short")
+		t.Skip("outages take too long for -short")
 	}
 	for _, c := range earlyCases() {
 		t.Run(fmt.Sprintf("%s %s %s", c.command, c.service, c.cause), func(t *testing.T) {
@@ -487,7 +488,7 @@ func TestOutagesBeforeAPass(t *testing.T) {
 		})
 	}
 	if patienceBefore(&config.Job{MaxOutage: config.DefaultMaxOutage}) != 30*time.Second {
-		t.Error("want 30 s of patience before a pass, whatever max_outage is")
+		t.Error("want a limit of 30 s before a pass, for any max_outage")
 	}
 }
 
@@ -506,7 +507,7 @@ func (c earlyCase) try(t *testing.T) {
 	checkAttempts(t, f.attempts(), began, lines)
 	if len(lines) > 0 {
 		if late := lines[0].Time.Sub(began); late > namedWithin+slack() {
-			t.Errorf("named after %v", late)
+			t.Errorf("the outage was reported after %v", late)
 		}
 	}
 	if t.Failed() {
@@ -531,6 +532,6 @@ func (c earlyCase) check(t *testing.T, r harness.Result, address string) {
 	_, last, _ := strings.Cut(r.Log, "rotator: ")
 	if !strings.Contains(last, where) || !strings.Contains(last, c.cause) ||
 		strings.Contains(last, "pass") || !strings.Contains(last, "when the service is available") {
-		t.Errorf("the end: %s", last)
+		t.Errorf("the last message: %s", last)
 	}
 }

@@ -28,7 +28,7 @@ func TestEncryptedOutside(t *testing.T) {
 	t.Parallel()
 	openssl, err := exec.LookPath("openssl")
 	if err != nil {
-		fmt.Println("SKIPPED: ciphertexts of openssl were not tried, since it is not installed")
+		fmt.Println("SKIPPED: ciphertexts of openssl were not tested, because it is not installed")
 	}
 	kinds := []keyKind{{"SM2", fakekms.SM2, "SM2PKE"}}
 	for _, spec := range []fakekms.KeySpec{fakekms.RSA2048, fakekms.RSA3072, fakekms.RSA4096} {
@@ -108,7 +108,7 @@ func encryptOutside(t *testing.T, public []byte, algorithm, plaintext string) []
 	return blob
 }
 
-// encryptOpenSSL does the same with the openssl command.
+// encryptOpenSSL is like encryptOutside, with the openssl command.
 func encryptOpenSSL(
 	t *testing.T, openssl string, public []byte, algorithm, plaintext string,
 ) []byte {

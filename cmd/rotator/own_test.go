@@ -13,7 +13,7 @@ import (
 	"rotator/internal/report"
 )
 
-// blob is a new ciphertext under the old key.
+// blob returns a new ciphertext under the old key.
 func (b *crashBench) blob(t *testing.T, i int) string {
 	t.Helper()
 	blob, err := b.server.KMS().Encrypt(b.old, []byte(crashSecret(i)),
@@ -24,25 +24,26 @@ func (b *crashBench) blob(t *testing.T, i int) string {
 	return string(blob)
 }
 
-// only checks that a report counts only the user's items, and notes what was
-// left out.
+// only checks that a report counts only the items of the user and has a note on each kind of
+// skipped file.
 func only(t *testing.T, s report.Summary, items, own int64, kinds ...string) {
 	t.Helper()
 	if s.Items.Seen != items || s.Slots.Seen != items || s.Items.WithoutSlot != 0 ||
 		s.Items.Own < own || s.Slots.Exceptions() > 0 {
-		t.Errorf("%s counts %+v and %+v, want %d items, and %d or more of its own", s.Command,
+		t.Errorf("%s counts %+v and %+v, want %d items and at least %d of rotator itself",
+			s.Command,
 			s.Items, s.Slots, items, own)
 	}
 	notes := strings.Join(s.Notes, "\n")
 	for _, kind := range kinds {
 		if !strings.Contains(notes, "file of rotator itself ("+kind+")") {
-			t.Errorf("%s: no note of the %s:\n%s", s.Command, kind, notes)
+			t.Errorf("%s: no note about the %s:\n%s", s.Command, kind, notes)
 		}
 	}
 }
 
-// copies writes other files that a directory of the job may hold: copies of the
-// state, logs of other machines, and reports.
+// copies writes further files that a directory of a job can contain: copies of the state, logs of
+// other machines, and reports.
 func (b *crashBench) copies(t *testing.T, dir string) {
 	t.Helper()
 	_, evidence, _ := b.rotator(t, exitDone, "report")
@@ -89,7 +90,7 @@ func TestOwnFilesInADirectory(t *testing.T) {
 	}
 }
 
-// files makes the bench's job one over the files of its own directory.
+// files writes a job over the files of the directory of the bench.
 func (b *crashBench) files(t *testing.T, format string) {
 	t.Helper()
 	slots := "    slots: [{context: {purpose: pii}}]\n"
@@ -168,9 +169,9 @@ func TestOwnItemsInATable(t *testing.T) {
 	}
 }
 
-// TestLookalikesAreNotHidden: a file that begins as one of rotator's, and holds a ciphertext,
-// is a file like any other.
-func TestLookalikesAreNotHidden(t *testing.T) {
+// TestLookalikesAreItems: a file that begins like one of rotator, and contains a ciphertext, is an
+// ordinary item.
+func TestLookalikesAreItems(t *testing.T) {
 	t.Parallel()
 	b := newCrashBench(t, 0, 1000)
 	b.files(t, "raw")
@@ -179,7 +180,7 @@ func TestLookalikesAreNotHidden(t *testing.T) {
 	b.put(t, "lookalike.jsonl", b.read(t, benchLog)+b.blob(t, 1))
 	s, _, _ := b.rotator(t, exitExceptions, "run")
 	if s.Items.Seen != 2 || s.Slots.Failed != 1 || s.Items.Own != 0 {
-		t.Errorf("%+v %+v", s.Items, s.Slots)
+		t.Errorf("items %+v, slots %+v", s.Items, s.Slots)
 	}
 	if err := os.Remove(filepath.Join(b.dir, "lookalike.jsonl")); err != nil {
 		t.Fatal(err)

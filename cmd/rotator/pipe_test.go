@@ -12,7 +12,7 @@ import (
 )
 
 // piped runs a command in a shell. Its exit code is written to the file "code" before the pipe
-// ends. pipe is the rest of the command line, with a program that reads nothing.
+// ends. pipe is the rest of the command line, with a program that reads no input.
 func piped(t *testing.T, w *harness.Env, pipe string) (code string) {
 	t.Helper()
 	file := filepath.Join(w.Dir, "code")

@@ -26,7 +26,7 @@ import (
 	"rotator/internal/harness"
 )
 
-// hostileNames are names that hold, together, every character that must not be printed.
+// hostileNames returns names that together contain every character that must not be printed.
 func hostileNames() (names []string) {
 	var all []rune
 	for r := rune(1); r < 0xa0; r++ {
@@ -51,7 +51,7 @@ func hostileNames() (names []string) {
 	return names
 }
 
-// unprintable returns what is in a text that must not be printed.
+// unprintable returns the characters in a text that must not be printed.
 func unprintable(text string) (found []rune) {
 	for i, r := range text {
 		_, size := utf8.DecodeRuneInString(text[i:])
@@ -63,8 +63,8 @@ func unprintable(text string) (found []rune) {
 	return found
 }
 
-// hostileWorld has places whose names are hostile, with one ciphertext that can be moved
-// and one that cannot under each name.
+// hostileWorld has targets and items with hostile names. Under each name there is one ciphertext
+// that can be moved and one that cannot.
 type hostileWorld struct {
 	server *fakeaws.Server
 	good   []byte
@@ -95,7 +95,7 @@ func newHostileWorld(t *testing.T) *hostileWorld {
 	w.job, w.log = filepath.Join(dir, "job\u202e\u009b.yaml"),
 		filepath.Join(dir, "audit\u2066.jsonl")
 	w.fill(t, filepath.Join(dir, "files"))
-	quoted := func(s string) string { // a double-quoted scalar of YAML
+	quoted := func(s string) string { // returns a double-quoted scalar of YAML
 		text, _ := json.Marshal(s)
 		return string(text)
 	}
@@ -187,7 +187,7 @@ func TestNothingUnprintable(t *testing.T) {
 		name := strings.Join(args, " ")
 		outputs[name] = out + errs
 		if !strings.Contains(out+errs, "\\u") && code != exitDone {
-			t.Errorf("%q: nothing is escaped: exit %d, %s%s", name, code, out, errs)
+			t.Errorf("%q: nothing is escaped: exit code %d, %s%s", name, code, out, errs)
 		}
 		return out
 	}
@@ -232,7 +232,7 @@ func TestNothingUnprintable(t *testing.T) {
 	checkNames(t, string(log))
 }
 
-// checkNames: every name is there, as it is, in some line of JSON.
+// checkNames checks that the JSON lines contain every name unchanged.
 func checkNames(t *testing.T, lines string) {
 	t.Helper()
 	refs := map[string]bool{}
@@ -255,7 +255,7 @@ func checkNames(t *testing.T, lines string) {
 			}
 		}
 		if found < 2 {
-			t.Errorf("%d refs hold %q", found, name)
+			t.Errorf("%d refs contain %q", found, name)
 		}
 	}
 }

@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// The progress of a run without a share of the rate states what the run waits for.
-func TestProgressStatesWhatIsWaitedFor(t *testing.T) {
+// TestProgressStatesTheWait: the progress of a run without a share of the rate states what the run
+// waits for.
+func TestProgressStatesTheWait(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		now  reading

@@ -15,36 +15,24 @@ import (
 	"rotator/internal/reencrypt"
 )
 
-// TestReadQuota: each answer of Service Quotas leads to a figure, and to words that
-// say where it is from.
-func TestReadQuota(t *testing.T) {
-	t.Parallel()
-	server, err := fakeaws.Start(fakeaws.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = server.Close() }()
-	client := servicequotas.NewFromConfig(aws.Config{
-		Region:       "eu-west-2",
-		BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00",
-			"not-a-secret", ""),
-		Retryer: func() aws.Retryer { return aws.NopRetryer{} },
-	})
+// quotaCase is a response of Service Quotas, and the result.
+type quotaCase struct {
+	name  string
+	quota fakeaws.Quota
+	fault fault.Fault // of every request
+	code  string
+	want  float64
+	from  string
+}
+
+func quotaCases() []quotaCase {
 	refuse := func(code string) fault.Fault {
 		return fault.Fault{
 			Kind:   fault.Refusal,
 			Answer: fault.Answer{Status: http.StatusBadRequest, Code: code},
 		}
 	}
-	for _, test := range []struct {
-		name  string
-		quota fakeaws.Quota
-		fault fault.Fault // of every question
-		code  string
-		want  float64
-		from  string
-	}{
+	return []quotaCase{
 		{
 			"applied",
 			fakeaws.Quota{Applied: 30000, Default: 20000},
@@ -87,7 +75,26 @@ func TestReadQuota(t *testing.T) {
 			1000,
 			"no answer",
 		},
-	} {
+	}
+}
+
+// TestReadQuota: for each response of Service Quotas, readQuota returns a quota and states its
+// source.
+func TestReadQuota(t *testing.T) {
+	t.Parallel()
+	server, err := fakeaws.Start(fakeaws.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }()
+	client := servicequotas.NewFromConfig(aws.Config{
+		Region:       "eu-west-2",
+		BaseEndpoint: aws.String(server.Endpoint()),
+		Credentials: credentials.NewStaticCredentialsProvider("AKIAFAKEAWSFAKEAWS00",
+			"not-a-secret", ""),
+		Retryer: func() aws.Retryer { return aws.NopRetryer{} },
+	})
+	for _, test := range quotaCases() {
 		server.SetQuota("kms", test.code, test.quota)
 		server.Faults().Set("*", test.fault)
 		got, from := readQuota(t.Context(), client, test.code, "eu-west-2")

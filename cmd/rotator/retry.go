@@ -77,14 +77,21 @@ func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFla
 	engine := s.rotator(targets, record, state.log, nil)
 	s.stop.reached(working, "")
 	worked := s.withKeyState(ctx, engine.Retry(ctx, passes, record, observer))
-	s.summary.Ended = time.Now().UTC()
 	s.count(engine)
+	return s.afterRetry(last, p, state, worked)
+}
+
+// afterRetry saves and prints the result of a retry that is complete or was ended by worked, and
+// returns the error of the command.
+func (s *session) afterRetry(ctx context.Context, p *pass, state *state, worked error) error {
+	record := p.record
+	s.summary.Ended = time.Now().UTC()
 	s.summary.Status = report.Stopped
 	if worked == nil && record.Status == checkpoint.Finished {
 		s.summary.Status = report.Complete
 	}
 	s.alike = isAlike(worked)
-	if err := s.finish(last, p, state); err != nil {
+	if err := s.finish(ctx, p, state); err != nil {
 		return errors.Join(worked, err)
 	}
 	worked = s.stoppedEarly(s.withLedger(worked))
@@ -92,11 +99,6 @@ func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFla
 	if err := s.print(); err != nil {
 		return errors.Join(worked, err)
 	}
-	return s.afterRetry(record, worked)
-}
-
-// afterRetry returns the error of a retry that is complete or was ended by worked.
-func (s *session) afterRetry(record checkpoint.Pass, worked error) error {
 	if worked != nil {
 		return worked
 	}

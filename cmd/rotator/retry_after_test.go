@@ -13,9 +13,9 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// TestRetryAfterIsHeeded: a request that failed is not sent again before the time that the
-// service states in x-amz-retry-after, for each service, in preflight and in a run.
-func TestRetryAfterIsHeeded(t *testing.T) {
+// TestRetryAfterIsHonored: a request that failed is not sent again before the time that the service
+// states in x-amz-retry-after, for each service, in the preflight and in a run.
+func TestRetryAfterIsHonored(t *testing.T) {
 	t.Parallel()
 	const after = 300 * time.Millisecond // the first backoff without it is at most 25 ms
 	for _, test := range []struct {
@@ -27,7 +27,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 		{"dynamodb:DescribeTable", 0},
 		{"dynamodb:Scan", 0},
 		{"dynamodb:BatchExecuteStatement", 2}, // after two probes
-		{"s3:ListObjectsV2", 1},               // after a search for objects that probes left
+		{"s3:ListObjectsV2", 1},               // after a search for old probe objects
 		{"s3:GetObject", 0},
 		{"s3:PutObject", 0},
 	} {
@@ -62,7 +62,7 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 				})
 				if code, out, errs := command(t, m.env, "run", "-f", file); code != 0 &&
 					code != exitExceptions {
-					t.Fatalf("exit %d: %s%s", code, out, errs)
+					t.Fatalf("exit code %d: %s%s", code, out, errs)
 				}
 				if len(times) < test.skip+2 {
 					t.Fatalf("%d requests, want at least %d", len(times), test.skip+2)
@@ -75,8 +75,8 @@ func TestRetryAfterIsHeeded(t *testing.T) {
 	}
 }
 
-// targetWith returns the target of a job that sends an operation. There is one target alone,
-// because requests about another one do not wait.
+// targetWith returns a job target that causes an operation. The job has only this target, because
+// requests for another one would not wait.
 func targetWith(operation string) string {
 	if strings.HasPrefix(operation, "s3:") {
 		return "  - { s3: { bucket: lake }, format: auto }\n"

@@ -27,34 +27,33 @@ import (
 	"rotator/internal/report"
 )
 
-// attributes is an item as the SDK takes and gives it.
+// attributes is an item in the types of the SDK.
 type attributes = map[string]types.AttributeValue
 
 func textOf(s string) types.AttributeValue   { return &types.AttributeValueMemberS{Value: s} }
 func numberOf(n string) types.AttributeValue { return &types.AttributeValueMemberN{Value: n} }
 func binaryOf(b []byte) types.AttributeValue { return &types.AttributeValueMemberB{Value: b} }
 
-// rowClient is a client of one row format, as far as it wraps data keys: which rows
-// it writes, and how it asks KMS when it reads one. It is made from the clients'
-// own sources, which testdata of package ciphertext cites, and shares nothing with
-// that package.
+// rowClient is the part of a client of a row format that wraps data keys: the rows that it writes,
+// and its request to KMS when it reads one. It follows the sources of the clients, which testdata
+// of package ciphertext cites, and shares no code with that package.
 type rowClient struct {
 	format  string
-	target  string // what the target says beside its table and its format
+	target  string // lines of the target in addition to its table and its format
 	key     []types.AttributeDefinition
 	rows    func(b *rowBench) []clientRow
 	read    func(row attributes) (*kms.DecryptInput, error)
 	changes []string // the attributes that a move changes
 }
 
-// clientRow is a row with what its reader shall get.
+// clientRow is a row with the expected result of its reader.
 type clientRow struct {
 	row     attributes
-	dataKey string // "" when there is none to move
+	dataKey string // "" if there is none to move
 	refused string // the reason, for a row that cannot be moved
 }
 
-// rowBench is a table for each row format, all under one old key.
+// rowBench has a table for each row format. All ciphertexts are under one old key.
 type rowBench struct {
 	server   *fakeaws.Server
 	dynamodb *dynamodb.Client
@@ -64,18 +63,18 @@ type rowBench struct {
 	rows     map[string][]clientRow // by format
 }
 
-// seal wraps a data key as clients do.
+// seal encrypts a data key as the clients do.
 func (b *rowBench) seal(dataKey string, context map[string]string) []byte {
 	blob, err := b.server.KMS().Encrypt(b.old, []byte(dataKey), context)
 	if err != nil {
-		panic(err) // nothing in it can fail
+		panic(err) // cannot fail
 	}
 	return blob
 }
 
 func std64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
 
-// stored are the contexts that the users of the credstash table give by hand.
+// storedContexts are the contexts that users of the credstash table give on the command line.
 func storedContexts() map[string]map[string]string {
 	return map[string]map[string]string{"db/password": {"env": "prod", "role": "db"}, "plain": {}}
 }
@@ -169,7 +168,9 @@ func credsmashClient() rowClient {
 				in.EncryptionContext = nil
 				return in, err
 			}
-			return &kms.DecryptInput{CiphertextBlob: row["key"].(*types.AttributeValueMemberB).Value}, nil
+			return &kms.DecryptInput{
+				CiphertextBlob: row["key"].(*types.AttributeValueMemberB).Value,
+			}, nil
 		},
 		rows: func(b *rowBench) []clientRow {
 			row := func(name, algorithm string, more attributes) attributes {
@@ -250,7 +251,7 @@ func confidantClient() rowClient {
 		}}
 }
 
-// keystoreContext is every attribute but enc, with the logical name of the store.
+// keystoreContext returns every attribute except enc, with the logical name of the store.
 func keystoreContext(row attributes) map[string]string {
 	context := map[string]string{"tablename": "logical-name"}
 	for name, value := range row {
@@ -270,7 +271,7 @@ func keystoreClient() rowClient {
 		target:  "context: {tablename: logical-name}",
 		key:     stringKey("branch-key-id", "type"),
 		changes: []string{"enc", "kms-arn"},
-		// with discovery: the key is the one of the row
+		// with discovery: the key in the row
 		read: func(row attributes) (*kms.DecryptInput, error) {
 			return &kms.DecryptInput{
 				CiphertextBlob:    row["enc"].(*types.AttributeValueMemberB).Value,
@@ -320,7 +321,7 @@ func keystoreClient() rowClient {
 	}
 }
 
-// describe writes a material description: pairs of names and values.
+// describe encodes a material description: pairs of names and values.
 func describe(entries ...string) []byte {
 	text := make([]byte, 4)
 	for _, e := range entries {
@@ -334,12 +335,12 @@ func undescribe(text []byte) (map[string]string, error) {
 	for text = text[4:]; len(text) >= 4; {
 		n := binary.BigEndian.Uint32(text)
 		if int(n) > len(text)-4 {
-			return nil, fmt.Errorf("an entry of %d bytes, and %d are left", n, len(text)-4)
+			return nil, fmt.Errorf("an entry has %d bytes, but %d are left", n, len(text)-4)
 		}
 		entries, text = append(entries, string(text[4:4+n])), text[4+n:]
 	}
 	if len(text) > 0 || len(entries)%2 != 0 {
-		return nil, fmt.Errorf("%d bytes behind %d entries", len(text), len(entries))
+		return nil, fmt.Errorf("%d bytes after %d entries", len(text), len(entries))
 	}
 	description := map[string]string{}
 	for i := 0; i < len(entries); i += 2 {
@@ -471,7 +472,7 @@ func (b *rowBench) write(t *testing.T, name, text string) {
 	}
 }
 
-// fill makes the table of a client, by the name of its format, with its rows.
+// fill creates the table of a client, named after its format, and stores its rows.
 func (b *rowBench) fill(t *testing.T, c rowClient) {
 	t.Helper()
 	in := &dynamodb.CreateTableInput{
@@ -499,7 +500,7 @@ func (b *rowBench) fill(t *testing.T, c rowClient) {
 	}
 }
 
-// run is one run of the job, which ends with exceptions: the rows that are refused.
+// run runs the job, which ends with exceptions: the rows that are refused.
 func (b *rowBench) run(t *testing.T) (s report.Summary) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "-f", "job.yaml", "-o", "json")
@@ -517,7 +518,7 @@ func (b *rowBench) run(t *testing.T) (s report.Summary) {
 	return s
 }
 
-// read reads a row as its client does.
+// read decrypts a row like its client.
 func (b *rowBench) read(ctx context.Context, c rowClient, r clientRow) (string, error) {
 	key := attributes{}
 	for _, k := range c.key {
@@ -554,7 +555,8 @@ func TestRowFormats(t *testing.T) {
 		for _, r := range b.rows[c.format] {
 			if r.dataKey != "" {
 				if _, err := b.read(t.Context(), c, r); err == nil {
-					t.Fatalf("%s: read under a disabled key; the test could not fail", c.format)
+					t.Fatalf("%s: a row can be read under the disabled key, so the test "+
+						"cannot fail", c.format)
 				}
 			}
 		}
@@ -580,7 +582,7 @@ func TestRowFormats(t *testing.T) {
 		reasons[r.Reason] = r.Slots
 	}
 	if diff := cmp.Diff(want, summary.Slots) + cmp.Diff(wantReasons, reasons); diff != "" {
-		t.Errorf("figures (-want +got):\n%s", diff)
+		t.Errorf("counts (-want +got):\n%s", diff)
 	}
 	if summary = b.run(t); summary.Slots.Current != want.Rotated || summary.Slots.Rotated != 0 ||
 		summary.Slots.Failed != want.Failed {
@@ -594,7 +596,7 @@ func TestRowFormats(t *testing.T) {
 					continue
 				}
 				if got, err := b.read(t.Context(), c, r); err != nil || got != r.dataKey {
-					t.Errorf("%v: read %q, %v, want %q", r.row["type"], got, err, r.dataKey)
+					t.Errorf("%v: decrypted %q, %v, want %q", r.row["type"], got, err, r.dataKey)
 				}
 			}
 			b.checkRest(t, c, before[c.format])
@@ -602,7 +604,7 @@ func TestRowFormats(t *testing.T) {
 	}
 	if n := b.server.Faults().Counts()["dynamodb:PutItem"]; n !=
 		len(slices.Concat(slices.Collect(maps.Values(b.rows))...)) {
-		t.Errorf("%d items were put, more than the clients did", n)
+		t.Errorf("%d PutItem requests, more than those of the clients", n)
 	}
 }
 
@@ -617,7 +619,7 @@ func (b *rowBench) disable(t *testing.T, off bool) {
 	}
 }
 
-// stored is what a table holds, as its own JSON.
+// stored returns the content of a table as JSON.
 func (b *rowBench) stored(t *testing.T, table string) map[string]map[string]json.RawMessage {
 	t.Helper()
 	rows := map[string]map[string]json.RawMessage{}
@@ -631,7 +633,7 @@ func (b *rowBench) stored(t *testing.T, table string) map[string]map[string]json
 	return rows
 }
 
-// checkRest compares a table with what it was, attribute by attribute.
+// checkRest compares a table with its previous content, attribute by attribute.
 func (b *rowBench) checkRest(
 	t *testing.T, c rowClient, before map[string]map[string]json.RawMessage,
 ) {
@@ -647,7 +649,8 @@ func (b *rowBench) checkRest(
 		}
 		slices.Sort(changed)
 		if len(was) != len(after[key]) || len(changed) > 0 && !slices.Equal(changed, c.changes) {
-			t.Errorf("%s: %d attributes became %d, and %v changed", key, len(was), len(after[key]),
+			t.Errorf("%s: the row had %d attributes and has %d, and %v changed", key, len(was),
+				len(after[key]),
 				changed)
 		}
 		moved += min(len(changed), 1)
@@ -657,7 +660,8 @@ func (b *rowBench) checkRest(
 		want += min(len(r.dataKey), 1)
 	}
 	if len(after) != len(before) || moved != want {
-		t.Errorf("%d rows became %d, of which %d changed, want %d", len(before), len(after), moved,
+		t.Errorf("the table had %d rows and has %d, of which %d changed, want %d", len(before),
+			len(after), moved,
 			want)
 	}
 }

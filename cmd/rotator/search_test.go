@@ -32,35 +32,22 @@ const searchJob = `  - dynamodb: {table: rows, segments: 1}
     %[1]s
 `
 
-// TestSearch: ciphertexts under the old key that no slot names keep a job from being
-// converged. What is not read is searched with search: all, and is else counted as not
+// TestSearch: ciphertexts under the old key outside of slots keep a job from being converged. Data
+// that the format does not need is searched only with search: all; otherwise it counts as not
 // searched.
 func TestSearch(t *testing.T) {
 	t.Parallel()
 	v := newVault(t, fmt.Sprintf(searchJob, ""))
-	blob := func() string {
-		raw, err := v.server.KMS().Encrypt(v.old, []byte("x"), map[string]string{"who": "knows"})
-		v.must(err)
-		return string(raw)
-	}
-	v.searchStores(blob)
-	b64 := func() string { return std64([]byte(blob())) }
-	v.file("export/a.jsonl", fmt.Sprintf("{\"k\":%q}\n{\"k\":%q}\n", b64(), b64()))
-	v.file("export/b.bin", blob()+strings.Repeat("stream", 100))
-	v.file("export/c.bin", blob()+"\n")
-	v.file("export/d.json",
-		fmt.Sprintf("{\n  \"CiphertextBlob\": %q,\n  \"KeyId\": %q\n}\n", b64(), v.old))
-	v.file("export/e.txt", hex.EncodeToString([]byte(blob())))
-	v.file("export/f.txt", "nothing")
+	v.searchFiles()
 
-	// One is in doc, which is read for its key, one in another attribute; one in metadata,
-	// and one in each body of the bucket.
+	// In the table, one ciphertext is in doc, which is read for its key, and one in another
+	// attribute. In the bucket, one is in the metadata and one in each body.
 	for _, test := range []struct {
 		search               string
 		rows, things, lake   int64
 		rowsLeft, bodiesLeft int64
 	}{
-		// First, so that an object whose body was read is moved by a copy.
+		// first, because an object whose body was read is moved by a copy
 		{"search: all", 2, 3, 6, 0, 0},
 		{"", 1, 1, 6, 1, 2},
 	} {
@@ -111,8 +98,26 @@ func unrecognised(target report.Target) (n int64) {
 	return n
 }
 
-// searchStores fills a table with one row and a bucket with two objects. Of one
-// object, only the metadata is read.
+// searchFiles stores ciphertexts outside of slots: in files, a table and a bucket.
+func (v *vault) searchFiles() {
+	blob := func() string {
+		raw, err := v.server.KMS().Encrypt(v.old, []byte("x"), map[string]string{"who": "knows"})
+		v.must(err)
+		return string(raw)
+	}
+	v.searchStores(blob)
+	b64 := func() string { return std64([]byte(blob())) }
+	v.file("export/a.jsonl", fmt.Sprintf("{\"k\":%q}\n{\"k\":%q}\n", b64(), b64()))
+	v.file("export/b.bin", blob()+strings.Repeat("stream", 100))
+	v.file("export/c.bin", blob()+"\n")
+	v.file("export/d.json",
+		fmt.Sprintf("{\n  \"CiphertextBlob\": %q,\n  \"KeyId\": %q\n}\n", b64(), v.old))
+	v.file("export/e.txt", hex.EncodeToString([]byte(blob())))
+	v.file("export/f.txt", "nothing")
+}
+
+// searchStores stores one row in a table and two objects in a bucket. Of one object, only the
+// metadata is read.
 func (v *vault) searchStores(blob func() string) {
 	cfg := aws.Config{
 		Region:       "us-east-1",

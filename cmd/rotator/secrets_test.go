@@ -9,8 +9,8 @@ import (
 	"rotator/internal/config"
 )
 
-// TestSecretsOfURLs: the credentials in endpoints and proxies of the environment are known
-// as secrets, and no report names them.
+// TestSecretsOfURLs: the credentials in endpoints and proxies of the environment are known as
+// secrets, and no report contains them.
 func TestSecretsOfURLs(t *testing.T) {
 	t.Parallel()
 	for url, bare := range map[string]string{
@@ -31,9 +31,9 @@ func TestSecretsOfURLs(t *testing.T) {
 	}
 }
 
-// TestProblemsAreReadable: the name of a field is no label of a secret, and what a problem
-// says is redacted.
-func TestProblemsAreReadable(t *testing.T) {
+// TestProblemsAreRedacted: the name of a field does not mark the following text as a secret, but
+// secrets in the text are redacted.
+func TestProblemsAreRedacted(t *testing.T) {
 	t.Parallel()
 	problems := &config.Problems{File: "job.yaml", List: []config.Problem{
 		{Field: "kms.grant_tokens", Detail: "must be a list"},

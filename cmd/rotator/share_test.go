@@ -50,8 +50,8 @@ func TestAuditSharesTheRate(t *testing.T) {
 	}
 }
 
-// TestUnsharedRateIsSaid: an audit that cannot divide the rate with runs states why.
-func TestUnsharedRateIsSaid(t *testing.T) {
+// TestUnsharedRateIsReported: an audit that cannot divide the rate with runs states the reason.
+func TestUnsharedRateIsReported(t *testing.T) {
 	t.Parallel()
 	for place, want := range map[string]string{
 		"file:.rotator/state.db": "because the checkpoint is a file",
@@ -72,7 +72,7 @@ func TestUnsharedRateIsSaid(t *testing.T) {
 				t.Errorf("%+v", s.Slots)
 			}
 			if text := fmt.Sprint(p.log); !strings.Contains(text, want) {
-				t.Errorf("no %q in\n%s", want, text)
+				t.Errorf("want %q in\n%s", want, text)
 			}
 		})
 	}
@@ -142,7 +142,7 @@ func TestAuditWaitsForItsCheckpoint(t *testing.T) {
 	audit := s.startCommand(t, 1, "audit", "-f", "audit.yaml", "--exact")
 	until(t, "the audit to work", func() bool { return s.sent(1) > 100 })
 	f.set(t, refusing)
-	time.Sleep(5 * time.Second) // the lease has 3 s
+	time.Sleep(5 * time.Second) // the lease is 3 s
 	sent := s.sent(1)
 	time.Sleep(time.Second)
 	if now := s.sent(1); now != sent {
@@ -165,7 +165,7 @@ func TestAuditWaitsForItsCheckpoint(t *testing.T) {
 		"run rotator audit again when the service is available",
 	} {
 		if !strings.Contains(audit.log.String(), want) {
-			t.Errorf("no %q in\n%s", want, audit.log)
+			t.Errorf("want %q in\n%s", want, audit.log)
 		}
 	}
 }

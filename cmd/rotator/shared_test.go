@@ -22,7 +22,7 @@ import (
 	"rotator/internal/report"
 )
 
-// share moves the checkpoint of the bench to a place that several runs can have.
+// share moves the checkpoint of the bench to a location that several runs can use.
 func (b *crashBench) share(t *testing.T, place string) {
 	t.Helper()
 	path := filepath.Join(b.dir, "job.yaml")
@@ -30,7 +30,8 @@ func (b *crashBench) share(t *testing.T, place string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(path, append(text, fmt.Sprintf("checkpoint: %s\nlease: 3s\n", place)...), 0o600); err != nil {
+	if err := os.WriteFile(path,
+		append(text, fmt.Sprintf("checkpoint: %s\nlease: 3s\n", place)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if strings.HasPrefix(place, "dynamodb:") {
@@ -40,12 +41,14 @@ func (b *crashBench) share(t *testing.T, place string) {
 		}
 		return
 	}
-	if _, err := s3.NewFromConfig(b.aws, func(o *s3.Options) { o.UsePathStyle = true }).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("state")}); err != nil {
+	if _, err := s3.NewFromConfig(b.aws, func(o *s3.Options) {
+		o.UsePathStyle = true
+	}).CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: aws.String("state")}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// process is a run that is under way.
+// process is a run in progress.
 type process struct {
 	cmd      *exec.Cmd
 	out, log *bytes.Buffer
@@ -76,8 +79,8 @@ func (p process) summary(t *testing.T, code int) (s report.Summary) {
 	return s
 }
 
-// TestRunsShareThePass starts several runs of one job together: they share the
-// work, and all tell the same end.
+// TestRunsShareThePass starts several runs of one job together. They share the work, and all report
+// the same result.
 func TestRunsShareThePass(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -98,10 +101,11 @@ func TestRunsShareThePass(t *testing.T) {
 			}
 			for i, run := range runs {
 				summary := run.summary(t, exitDone)
-				if want := (report.Slots{Seen: 3000, Rotated: 3000}); summary.Pass == 1 && summary.Slots != want {
+				if want := (report.Slots{Seen: 3000, Rotated: 3000}); summary.Pass == 1 &&
+					summary.Slots != want {
 					t.Errorf("run %d counted %+v, want %+v", i, summary.Slots, want)
 				}
-				if summary.Pass > 1 { // it came when the first pass was over
+				if summary.Pass > 1 { // it joined after the first pass had ended
 					t.Logf("run %d began pass %d", i, summary.Pass)
 				}
 			}
@@ -111,18 +115,20 @@ func TestRunsShareThePass(t *testing.T) {
 			if err != nil || len(logs) != test.runs {
 				t.Errorf("audit logs: %v, %v, want %d", logs, err, test.runs)
 			}
-			if cmd, _, log := b.command(t.Context(), "report", "-f", "job.yaml", "--check"); cmd.Run() != nil {
-				t.Errorf("the audit logs are not whole: %s", log)
+			if cmd, _, log := b.command(t.Context(), "report", "-f", "job.yaml",
+				"--check"); cmd.Run() != nil {
+				t.Errorf("the audit logs are not intact: %s", log)
 			}
-			if summary := b.start(t, "verify", "-f", "job.yaml", "-o", "json").summary(t, exitDone); !summary.Converged {
+			if summary := b.start(t, "verify", "-f", "job.yaml", "-o", "json").summary(t,
+				exitDone); !summary.Converged {
 				t.Errorf("verify: %+v", summary)
 			}
 		})
 	}
 }
 
-// TestStoppedRunIsFencedOff stops one of two runs for longer than its lease: the
-// other takes its partitions over, and when it goes on it finds out and exits 76.
+// TestStoppedRunIsFencedOff pauses one of two runs for longer than its lease. The other run takes
+// over its partitions. The paused run notices this when it continues, and exits with 76.
 func TestStoppedRunIsFencedOff(t *testing.T) {
 	t.Parallel()
 	b := newCrashBenchOf(t, 3000, 600, 16) // one run reads 8 at a time
@@ -131,34 +137,41 @@ func TestStoppedRunIsFencedOff(t *testing.T) {
 	defer stop()
 	visits := make(chan map[int]int, 1)
 	go func() { visits <- b.writer(writing) }()
-	stopped, other := b.start(t, "run", "-f", "job.yaml", "-o", "json"), b.start(t, "run", "-f", "job.yaml", "-o", "json")
+	stopped, other := b.start(t, "run", "-f", "job.yaml", "-o", "json"),
+		b.start(t, "run", "-f", "job.yaml", "-o", "json")
 	store := checkpoint.NewDynamoDB(b.client, "state", time.Minute)
-	until(t, "both runs to own partitions", func() bool { return len(distinct(owners(t, store, "crash"))) == 2 })
+	until(t, "both runs to own partitions", func() bool {
+		return len(distinct(owners(t, store, "crash"))) == 2
+	})
 	if err := stopped.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	before := owners(t, store, "crash")
 	if len(distinct(before)) != 2 {
-		t.Fatalf("one run had ended when it was stopped: %v", before)
+		t.Fatalf("one run had ended before it was paused: %v", before)
 	}
-	until(t, "another owner of what the stopped run has", func() bool { return takenOver(before, owners(t, store, "crash")) })
+	until(t, "another owner of what the stopped run has", func() bool {
+		return takenOver(before, owners(t, store, "crash"))
+	})
 	if err := stopped.cmd.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	stopped.summary(t, exitBusy)
-	if says := "another run took over this pass"; !strings.Contains(stopped.log.String(), says) {
-		t.Errorf("it says nothing of %q:\n%s", says, stopped.log)
+	if want := "another run took over this pass"; !strings.Contains(stopped.log.String(), want) {
+		t.Errorf("the log does not contain %q:\n%s", want, stopped.log)
 	}
 	summary := other.summary(t, exitDone)
 	stop()
 	b.check(t, <-visits)
-	if s := summary.Slots; s.Seen != int64(b.slots) || s.Rotated+s.Current != s.Seen || s.Rotated == 0 {
-		t.Errorf("counted %+v, want %d slots, rotated or, where the stopped run had written them, current", s, b.slots)
+	if s := summary.Slots; s.Seen != int64(b.slots) || s.Rotated+s.Current != s.Seen ||
+		s.Rotated == 0 {
+		t.Errorf("counted %+v, want %d slots, each rotated, or current if the paused run wrote it",
+			s, b.slots)
 	}
 }
 
-// owners are the ids of the runs that have the partitions of the last pass, by
-// partition; "" for none.
+// owners returns the ids of the runs that hold the partitions of the last pass, by partition; ""
+// for none.
 func owners(t *testing.T, store checkpoint.Store, job string) (list []string) {
 	t.Helper()
 	passes := checkpoint.NewPasses(store, job)

@@ -177,7 +177,7 @@ func shareReturns(t *testing.T, l load, stop bool) string {
 	}
 	from := idle.Add(returnsWithin)
 	if end.Sub(from) < time.Second {
-		return fmt.Sprintf("the other run went on for %v alone, which is too short", end.Sub(idle))
+		return fmt.Sprintf("the other run continued alone for only %v", end.Sub(idle))
 	}
 	moves := s.seen()
 	before, after := delivered(moves, idle.Add(-time.Second), idle), delivered(moves, from, end)

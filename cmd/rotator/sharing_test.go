@@ -95,7 +95,7 @@ const (
 func newSharing(t *testing.T, l load) *sharingBench {
 	t.Helper()
 	if raceEnabled {
-		t.Skip("under the race detector the processors are the limit, not the rate")
+		t.Skip("with the race detector the processors limit the requests, not the rate")
 	}
 	departures := &departures{last: map[string]time.Time{}}
 	server, err := fakeaws.Start(fakeaws.Config{Listen: departures.listen})
@@ -106,7 +106,8 @@ func newSharing(t *testing.T, l load) *sharingBench {
 	s := &sharingBench{load: l, server: server, dir: t.TempDir(), departures: departures,
 		opened: map[string]bool{}, moves: map[string]int{}, joined: map[string]time.Time{}}
 	s.aws = aws.Config{Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
-		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey, "not-a-secret", "")}
+		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,
+			"not-a-secret", "")}
 	for _, arn := range []*string{&s.old, &s.new} {
 		if *arn, err = server.KMS().CreateKey(fakekms.Symmetric); err != nil {
 			t.Fatal(err)
@@ -120,7 +121,8 @@ func newSharing(t *testing.T, l load) *sharingBench {
 		}
 		sources += ", " + strconv.Quote(key)
 	}
-	job := fmt.Sprintf("job: sharing\ndestination: {key: %q}\nsource: {keys: [%s]}\nkms: {rate: %d}\n"+
+	job := fmt.Sprintf("job: sharing\ndestination: {key: %q}\nsource: {keys: [%s]}\n"+
+		"kms: {rate: %d}\n"+
 		"checkpoint: %s\nlease: %s\ntargets:\n",
 		s.new, sources, l.rate, l.checkpoint, cmp.Or(l.lease, "3s"))
 	if l.table > 0 {
@@ -181,7 +183,8 @@ func (s *sharingBench) objects() *s3.Client {
 func (s *sharingBench) createBucket(t *testing.T, name string) *s3.Client {
 	t.Helper()
 	client := s.objects()
-	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+	if _, err := client.CreateBucket(t.Context(),
+		&s3.CreateBucketInput{Bucket: &name}); err != nil {
 		t.Fatal(err)
 	}
 	return client
@@ -200,7 +203,10 @@ func (s *sharingBench) fillTable(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			item := map[string]types.AttributeValue{"id": textOf(crashID(i)), "blob": binaryOf(blob)}
+			item := map[string]types.AttributeValue{
+				"id":   textOf(crashID(i)),
+				"blob": binaryOf(blob),
+			}
 			puts = append(puts, types.WriteRequest{PutRequest: &types.PutRequest{Item: item}})
 		}
 		in := &dynamodb.BatchWriteItemInput{
@@ -223,8 +229,11 @@ func (s *sharingBench) fillBucket(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			_, err = client.PutObject(t.Context(), &s3.PutObjectInput{Bucket: aws.String(sharedBucket),
-				Key: aws.String(crashID(i)), Body: bytes.NewReader(blob)})
+			_, err = client.PutObject(t.Context(), &s3.PutObjectInput{
+				Bucket: aws.String(sharedBucket),
+				Key:    aws.String(crashID(i)),
+				Body:   bytes.NewReader(blob),
+			})
 			return err
 		})
 	}
@@ -378,7 +387,7 @@ func busiest(list []time.Time) (most int) {
 // limits are multiplied by wider.
 func (r rates) exceeds(rate int, wider float64) string {
 	if most := int(float64(rate+max(1, rate/100)) * wider); r.departures > most {
-		return fmt.Sprintf("%d requests left in a second, want at most %d", r.departures, most)
+		return fmt.Sprintf("%d requests were sent in a second, want at most %d", r.departures, most)
 	}
 	if most := int(float64(rate+max(1, rate/20)) * wider); r.arrivals > most {
 		return fmt.Sprintf("%d requests arrived in a second, want at most %d", r.arrivals, most)
@@ -526,7 +535,8 @@ func (s *sharingBench) finish(t *testing.T) group {
 		summary := p.summary(t, exitDone)
 		g.wall = max(g.wall, p.ended.Load().Sub(s.began))
 		all := int64(l.bucket + l.table)
-		if want := (report.Slots{Seen: all, Rotated: all}); summary.Pass != 1 || summary.Slots != want {
+		if want := (report.Slots{Seen: all, Rotated: all}); summary.Pass != 1 ||
+			summary.Slots != want {
 			t.Errorf("run %d of %d ended pass %d and counted %+v, want %+v",
 				i, len(s.under), summary.Pass, summary.Slots, want)
 		}

@@ -92,9 +92,9 @@ func stopLines(r harness.Result) (lines []string) {
 	return lines
 }
 
-// said checks the lines of a command that received a stop signal: one for each text, in this
+// wantLines checks the lines of a command that received a stop signal: one for each text, in this
 // order.
-func said(t *testing.T, r harness.Result, texts ...string) {
+func wantLines(t *testing.T, r harness.Result, texts ...string) {
 	t.Helper()
 	lines := stopLines(r)
 	ok := len(lines) == len(texts)
@@ -131,10 +131,10 @@ func TestStopsOnSignals(t *testing.T) {
 			// Requests that the command must complete before it stops.
 			w.Fault("kms:ReEncrypt", fault.Fault{Delay: 300 * time.Millisecond})
 			p := runs(w).Begin(t)
-			until(t, "some requests", asked(w, 20))
+			until(t, "some requests", requestsSent(w, 20))
 			send(t, p)
 			r := p.End(t)
-			said(t, r, "stopping: requests in progress are completed and saved, in at most 9s",
+			wantLines(t, r, "stopping: requests in progress are completed and saved, in at most 9s",
 				"; pass 1 is at ")
 			if !strings.Contains(r.Log, "saved. "+goesOn) {
 				t.Errorf("want %q: %s", goesOn, r)
@@ -156,7 +156,7 @@ func TestSecondSignal(t *testing.T) {
 	w := newTrial(t, c)
 	w.Fault("kms:ReEncrypt", fault.Fault{Skip: 40, Delay: time.Minute})
 	p := runs(w).Begin(t)
-	until(t, "some requests", asked(w, 45))
+	until(t, "some requests", requestsSent(w, 45))
 	p.Signal(t, syscall.SIGINT)
 	time.Sleep(sameStop + 200*time.Millisecond)
 	before := p.Age()
@@ -165,7 +165,7 @@ func TestSecondSignal(t *testing.T) {
 	if took := r.Took - before; took > 2*time.Second+slack() && before < 4*time.Second {
 		t.Errorf("the second signal took %s", took)
 	}
-	said(t, r, "stopping: ", "ended by a second signal, ")
+	wantLines(t, r, "stopping: ", "ended by a second signal, ")
 	w.Server.Faults().Clear("")
 	w.CountsVary()
 	toTheEnd(t, w)
@@ -181,10 +181,10 @@ func TestStopsOfReadOnlyPasses(t *testing.T) {
 			c.Rate = 20
 			w := newTrial(t, c)
 			p := w.Command(command, "-o", "json", "--exact").Begin(t)
-			until(t, "some requests", asked(w, 20))
+			until(t, "some requests", requestsSent(w, 20))
 			p.Signal(t, syscall.SIGTERM)
 			r := p.End(t)
-			said(t, r, "stopping: requests in progress are completed, and the result so far",
+			wantLines(t, r, "stopping: requests in progress are completed, and the result so far",
 				"not all items were read. rotator "+command+" saves no progress, so it starts over")
 			if r.Summary == nil || r.Summary.Status != report.Stopped {
 				t.Errorf("want the result so far: %s", r)
@@ -209,7 +209,7 @@ func TestStopsBeforeThePass(t *testing.T) {
 		}
 	}
 	if len(operations) < 5 || !slices.Contains(operations, "kms:DescribeKey") {
-		t.Fatalf("the preflight asks only %q", operations)
+		t.Fatalf("the preflight uses only %q", operations)
 	}
 	preflight := []string{"kms:DescribeKey", "kms:ReEncrypt", "sts:GetCallerIdentity",
 		"dynamodb:DescribeTable", "s3:HeadBucket"}
@@ -231,9 +231,9 @@ func TestStopsBeforeThePass(t *testing.T) {
 				before := p.Age()
 				r := p.End(t)
 				if took := r.Took - before; took > stopPatience+slack() {
-					t.Errorf("it took %s to stop", took)
+					t.Errorf("the command took %s to stop", took)
 				}
-				said(t, r, "stopping: ", "stopped after ")
+				wantLines(t, r, "stopping: ", "stopped after ")
 				if early := slices.Contains(preflight, operation); early !=
 					strings.Contains(r.Log, "before any item was read") {
 					t.Errorf("before any item was read: %v: %s", early, r)
@@ -253,11 +253,11 @@ func TestHangupIsIgnoredUnderNohup(t *testing.T) {
 	c.Rate = 50
 	w := newTrial(t, c)
 	p := runs(w).Begin(t)
-	until(t, "some requests", asked(w, 10))
+	until(t, "some requests", requestsSent(w, 10))
 	p.Signal(t, syscall.SIGHUP)
 	r := p.End(t)
 	if !slices.Contains(complete(), r.Code) {
-		t.Errorf("it did not go on: %s", r)
+		t.Errorf("the run did not continue: %s", r)
 	}
 	w.Check(t, r.Summary)
 }
@@ -287,7 +287,7 @@ func TestReaderOfTheLogEndsToo(t *testing.T) {
 	p.Stderr = write
 	p.Begin(t)
 	_ = write.Close()
-	until(t, "some requests", asked(w, 20))
+	until(t, "some requests", requestsSent(w, 20))
 	_ = read.Close()
 	p.Signal(t, syscall.SIGHUP)
 	r := p.End(t)
@@ -313,7 +313,7 @@ func TestLinesAboveTheBar(t *testing.T) {
 		defer close(read)
 		_, _ = io.Copy(&output, keyboard) // ends with an error when the process has ended
 	}()
-	until(t, "some requests", asked(w, 20))
+	until(t, "some requests", requestsSent(w, 20))
 	if _, err := keyboard.Write([]byte{3}); err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,8 @@ func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error
 		return nil, err
 	}
 	if torn := s.log.Torn(); torn > 0 {
-		c.logger.Warn("removed the last line of the audit log, which is incomplete because of a crash",
+		c.logger.Warn("removed the last line of the audit log, which is incomplete because of a "+
+			"crash",
 			zap.Int("bytes", torn))
 	}
 	return s, nil
@@ -122,7 +123,8 @@ func (s *state) openLog(job *config.Job) error {
 	}
 	if s.log == nil {
 		return &storageError{what: "open the audit log", err: fmt.Errorf(
-			"%s and its numbered siblings are in use by %d runs, which is the maximum", path, maxLogs)}
+			"%s and its numbered siblings are in use by %d runs, which is the maximum", path,
+			maxLogs)}
 	}
 	for n := 1; n <= maxLogs; n++ {
 		if sibling := numbered(path, n); filepath.Base(sibling) != s.name {

@@ -52,7 +52,7 @@ func TestUserAgent(t *testing.T) {
 				strings.Contains(agent, " rotator/"+version.String())
 		})
 		if sent < 0 {
-			t.Errorf("no %s request names rotator: %q", operation, agents)
+			t.Errorf("no %s request has the version of rotator: %q", operation, agents)
 		}
 	}
 }

@@ -375,56 +375,82 @@ func (w *wiring) bindTarget(
 	format *ciphertext.Compiled,
 	budget *scan.MemoryBudget,
 ) (boundTarget, error) {
-	p := boundTarget{name: target.Name, format: format, kind: "s3", own: newOwnItems()}
-	if t := target.DynamoDB; t != nil {
-		p.kind, p.partial = "dynamodb", !format.Whole() && target.Search != config.SearchAll
-		cfg := withTarget(base, t.Region, t.Endpoint, t.RoleARN)
-		client := tableClient(cfg)
-		p.where = locationOf(target, cfg, client.Options().BaseEndpoint)
-		p.source = dynamoscan.New(dynamoscan.Config{
-			Client:        client,
-			Table:         t.Table,
-			Segments:      int(t.Segments),
-			Consistent:    w.consistent,
-			Attributes:    w.attributes(t.Table, format),
-			Writes:        format.Writes(),
-			AllAttributes: !p.partial,
-			PageLimit:     pageItems,
-			ReadCapacity:  t.ReadCapacity,
-			WriteCapacity: t.WriteCapacity,
-			Unbatched:     t.BatchWrites == config.BatchNever,
-			SDKOnly:       w.sdkOnly,
-			Connections:   w.workers() + min(int(t.Segments), rotate.Scanners),
-		})
-		return p, nil
+	p := boundTarget{name: target.Name, format: format, own: newOwnItems()}
+	switch {
+	case target.DynamoDB != nil:
+		w.bindTable(&p, base, target, format)
+	case target.Files != nil:
+		w.bindFiles(&p, base, target, budget)
+	default:
+		return p, w.bindBucket(&p, base, target, format, budget)
 	}
-	if t := target.Files; t != nil {
-		p.kind, p.where = "files", locationOf(target, base, nil)
-		p.source = filescan.New(filescan.Config{
-			Root:      t.Root,
-			Include:   t.Include,
-			Exclude:   t.Exclude,
-			KeepMtime: t.Mtime == config.MtimeKeep,
-			Own:       ownFiles(w.job),
-			Memory:    budget,
-			PageLimit: pageItems,
-		})
-		return p, nil
-	}
+	return p, nil
+}
+
+func (w *wiring) bindTable(
+	p *boundTarget, base aws.Config, target config.Target, format *ciphertext.Compiled,
+) {
+	t := target.DynamoDB
+	p.kind = "dynamodb"
+	p.partial = !format.Whole() && target.Search != config.SearchAll
+	cfg := withTarget(base, t.Region, t.Endpoint, t.RoleARN)
+	client := tableClient(cfg)
+	p.where = locationOf(target, cfg, client.Options().BaseEndpoint)
+	p.source = dynamoscan.New(dynamoscan.Config{
+		Client:        client,
+		Table:         t.Table,
+		Segments:      int(t.Segments),
+		Consistent:    w.consistent,
+		Attributes:    w.attributes(t.Table, format),
+		Writes:        format.Writes(),
+		AllAttributes: !p.partial,
+		PageLimit:     pageItems,
+		ReadCapacity:  t.ReadCapacity,
+		WriteCapacity: t.WriteCapacity,
+		Unbatched:     t.BatchWrites == config.BatchNever,
+		SDKOnly:       w.sdkOnly,
+		Connections:   w.workers() + min(int(t.Segments), rotate.Scanners),
+	})
+}
+
+func (w *wiring) bindFiles(
+	p *boundTarget, base aws.Config, target config.Target, budget *scan.MemoryBudget,
+) {
+	t := target.Files
+	p.kind, p.where = "files", locationOf(target, base, nil)
+	p.source = filescan.New(filescan.Config{
+		Root:      t.Root,
+		Include:   t.Include,
+		Exclude:   t.Exclude,
+		KeepMtime: t.Mtime == config.MtimeKeep,
+		Own:       ownFiles(w.job),
+		Memory:    budget,
+		PageLimit: pageItems,
+	})
+}
+
+func (w *wiring) bindBucket(
+	p *boundTarget,
+	base aws.Config,
+	target config.Target,
+	format *ciphertext.Compiled,
+	budget *scan.MemoryBudget,
+) error {
 	t := target.S3
+	p.kind = "s3"
 	region := cmp.Or(t.Region, t.AccessPointRegion())
 	client := objectClient(withTarget(base, region, t.Endpoint, t.RoleARN), t.Bucket)
 	options := client.Options()
 	p.where = locationOf(target, aws.Config{Region: options.Region}, options.BaseEndpoint)
-	if detail := noAccessPoint(t, client.Options().BaseEndpoint); detail != "" {
-		return p, &scan.MissingError{Field: "s3.bucket", Detail: detail}
+	if detail := noAccessPoint(t, options.BaseEndpoint); detail != "" {
+		return &scan.MissingError{Field: "s3.bucket", Detail: detail}
 	}
 	c := s3scan.Config{
 		Client:      client,
 		Bucket:      t.Bucket,
 		Prefix:      t.Prefix,
 		Globs:       scan.NewGlobs(t.Include, t.Exclude),
-		AWS:         client.Options().BaseEndpoint == nil,
+		AWS:         options.BaseEndpoint == nil,
 		Memory:      budget,
 		PageLimit:   pageItems,
 		Warn:        w.warn,
@@ -436,7 +462,7 @@ func (w *wiring) bindTarget(
 		}
 	}
 	p.source = s3scan.New(c)
-	return p, nil
+	return nil
 }
 
 // workersOfBucket returns the number of workers for which each bucket opens connections in
