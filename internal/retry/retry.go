@@ -82,36 +82,16 @@ func (r *Retrier) Do(
 	began := time.Now()
 	r.note(service, began, false)
 	e := Event{Operation: doing, MaxOutage: r.MaxOutage, Settle: r.Settle}
-	var failed, troubled, refused time.Time
+	h := requestHistory{began: began}
 	for n := 0; ; n++ {
 		err := call(ctx)
 		e.Kind = Classify(err)
 		if ctx.Err() != nil && e.Kind != KindNone {
 			return ctx.Err()
 		}
-		alive := r.lastResponse(service)
 		switch e.Kind {
-		case KindThrottled, KindTransient, KindUnknown:
-			e.Unanswered = min(time.Since(alive), time.Since(began))
-			// Count another failure only if other requests succeeded since the last one.
-			if HeldOf(err) == nil && (failed.IsZero() || alive.After(failed)) {
-				e.Failures++
-			}
-			failed = time.Now()
-		case KindBusy:
-			r.note(service, time.Now(), true)
-			e.Unanswered = time.Since(began) // only this item is busy, not the service
-		case KindKeyState, KindCredentials:
-			r.note(service, time.Now(), true)
-			if troubled.IsZero() {
-				troubled = time.Now()
-			}
-			e.UnusableFor = time.Since(troubled)
-			// Count a refused signature only if other requests succeeded since the last one.
-			if awserr.Code(err) == CodeSignature && r.lastAccepted(service).After(refused) {
-				e.Refusals++
-			}
-			refused = time.Now()
+		case KindThrottled, KindTransient, KindUnknown, KindBusy, KindKeyState, KindCredentials:
+			r.count(&e, &h, service, err)
 		case KindNone:
 			r.Accept(service, time.Now())
 			return nil
@@ -137,6 +117,37 @@ func (r *Retrier) Do(
 		}); err != nil {
 			return err
 		}
+	}
+}
+
+// requestHistory has the times of a request's first call and of its last failures, by kind.
+type requestHistory struct{ began, failed, unusable, refused time.Time }
+
+// count adds a failure that can be temporary to the event of a request.
+func (r *Retrier) count(e *Event, h *requestHistory, service string, err error) {
+	now, alive := time.Now(), r.lastResponse(service)
+	switch e.Kind {
+	case KindThrottled, KindTransient, KindUnknown:
+		e.Unanswered = min(now.Sub(alive), now.Sub(h.began))
+		// Count another failure only if other requests succeeded since the last one.
+		if HeldOf(err) == nil && (h.failed.IsZero() || alive.After(h.failed)) {
+			e.Failures++
+		}
+		h.failed = now
+	case KindBusy:
+		r.note(service, now, true)
+		e.Unanswered = now.Sub(h.began) // only this item is busy, not the service
+	case KindKeyState, KindCredentials:
+		r.note(service, now, true)
+		if h.unusable.IsZero() {
+			h.unusable = now
+		}
+		e.UnusableFor = now.Sub(h.unusable)
+		// Count a refused signature only if other requests succeeded since the last one.
+		if awserr.Code(err) == CodeSignature && r.lastAccepted(service).After(h.refused) {
+			e.Refusals++
+		}
+		h.refused = now
 	}
 }
 

@@ -35,78 +35,87 @@ func always(item) (bool, error) { return true, nil }
 // compile parses all expressions of a request. It refuses names and values that no expression
 // uses.
 func (e *expressions) compile() (*compiled, error) {
-	used, usedValues := map[string]bool{}, map[string]bool{}
-	parse := func(field, text string, read func(*parser) error) error {
-		if text == "" {
-			return nil
-		}
-		tokens, err := lex(text)
-		if err == nil {
-			err = withinLimits(text, tokens, field == "UpdateExpression")
-		}
-		if err == nil {
-			p := &parser{
-				tokens:     tokens,
-				names:      e.ExpressionAttributeNames,
-				values:     e.ExpressionAttributeValues,
-				usedNames:  used,
-				usedValues: usedValues,
-			}
-			if err = read(p); err == nil && p.peek().kind != tokenEnd {
-				err = p.syntax()
-			}
-		}
-		if f, ok := err.(*failure); ok {
-			return invalid("Invalid %s: %s", field, f.message)
-		}
-		return err
-	}
+	used := placeholders{names: map[string]bool{}, values: map[string]bool{}}
 	c := &compiled{condition: always, filter: always, key: always}
-	var err error
-	steps := []error{
-		parse("ConditionExpression", e.ConditionExpression, func(p *parser) error {
+	for _, field := range []struct {
+		name, text string
+		read       func(*parser) error
+	}{
+		{"ConditionExpression", e.ConditionExpression, func(p *parser) (err error) {
 			c.condition, err = p.or()
 			return err
-		}),
-		parse("FilterExpression", e.FilterExpression, func(p *parser) error {
+		}},
+		{"FilterExpression", e.FilterExpression, func(p *parser) (err error) {
 			c.filter, err = p.or()
 			return err
-		}),
-		parse("KeyConditionExpression", e.keyText, func(p *parser) error {
+		}},
+		{"KeyConditionExpression", e.keyText, func(p *parser) (err error) {
 			c.key, err = p.keyCondition(e.keys)
 			return err
-		}),
-		parse("ProjectionExpression", e.ProjectionExpression, func(p *parser) error {
+		}},
+		{"ProjectionExpression", e.ProjectionExpression, func(p *parser) (err error) {
 			c.projection, err = p.paths()
 			return err
-		}),
-		parse("UpdateExpression", e.UpdateExpression, func(p *parser) error {
+		}},
+		{"UpdateExpression", e.UpdateExpression, func(p *parser) (err error) {
 			c.update, err = p.update()
 			return err
-		}),
-	}
-	for _, err := range steps {
-		if err != nil {
+		}},
+	} {
+		if err := e.parse(field.name, field.text, used, field.read); err != nil {
 			return nil, err
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.ExpressionAttributeNames)) {
-		if !used[name] {
-			return nil, invalid(
-				"Value provided in ExpressionAttributeNames unused in expressions: keys: {%s}",
-				name,
-			)
-		}
+	if err := refuseUnused("Names", e.ExpressionAttributeNames, used.names); err != nil {
+		return nil, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(e.ExpressionAttributeValues)) {
-		if !usedValues[name] {
-			return nil, invalid(
-				"Value provided in ExpressionAttributeValues unused in expressions: keys: {%s}",
-				name,
-			)
-		}
+	if err := refuseUnused("Values", e.ExpressionAttributeValues, used.values); err != nil {
+		return nil, err
 	}
 	return c, nil
+}
+
+// placeholders records which placeholders the expressions of a request use.
+type placeholders struct{ names, values map[string]bool }
+
+// parse parses the expression of one field of the request.
+func (e *expressions) parse(
+	field, text string, used placeholders, read func(*parser) error,
+) error {
+	if text == "" {
+		return nil
+	}
+	tokens, err := lex(text)
+	if err == nil {
+		err = withinLimits(text, tokens, field == "UpdateExpression")
+	}
+	if err == nil {
+		p := &parser{
+			tokens:     tokens,
+			names:      e.ExpressionAttributeNames,
+			values:     e.ExpressionAttributeValues,
+			usedNames:  used.names,
+			usedValues: used.values,
+		}
+		if err = read(p); err == nil && p.peek().kind != tokenEnd {
+			err = p.syntax()
+		}
+	}
+	if f, ok := err.(*failure); ok {
+		return invalid("Invalid %s: %s", field, f.message)
+	}
+	return err
+}
+
+// refuseUnused returns an error for the first placeholder that no expression uses.
+func refuseUnused[V any](kind string, given map[string]V, used map[string]bool) error {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if !used[name] {
+			return invalid("Value provided in ExpressionAttribute%s unused in expressions: "+
+				"keys: {%s}", kind, name)
+		}
+	}
+	return nil
 }
 
 // Limits of an expression (Quotas, "Expression parameters").

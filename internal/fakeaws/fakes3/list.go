@@ -74,6 +74,20 @@ func (v *version) storageClass() string {
 	return "STANDARD"
 }
 
+// listXML is the response of API_ListObjectsV2.
+type listXML struct {
+	XMLName               xml.Name `xml:"ListBucketResult"`
+	Name, Prefix          string
+	Delimiter             string `xml:",omitempty"`
+	EncodingType          string `xml:",omitempty"`
+	StartAfter            string `xml:",omitempty"`
+	KeyCount, MaxKeys     int
+	IsTruncated           bool
+	NextContinuationToken string `xml:",omitempty"`
+	Contents              []objectXML
+	CommonPrefixes        []prefixXML
+}
+
 // listObjects is API_ListObjectsV2. The order is that of the bytes of the keys.
 func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 	l := newListing(r)
@@ -86,18 +100,7 @@ func listObjects(w http.ResponseWriter, r request, b *bucket) error {
 		}
 		after = string(text)
 	}
-	out := struct {
-		XMLName               xml.Name `xml:"ListBucketResult"`
-		Name, Prefix          string
-		Delimiter             string `xml:",omitempty"`
-		EncodingType          string `xml:",omitempty"`
-		StartAfter            string `xml:",omitempty"`
-		KeyCount, MaxKeys     int
-		IsTruncated           bool
-		NextContinuationToken string `xml:",omitempty"`
-		Contents              []objectXML
-		CommonPrefixes        []prefixXML
-	}{
+	out := listXML{
 		Name:         b.name,
 		Prefix:       l.text(l.prefix),
 		Delimiter:    l.text(l.delimiter),
