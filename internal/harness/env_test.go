@@ -107,13 +107,15 @@ func (r *rogue) etag(e *Entry) *string {
 	return out.ETag
 }
 
-// TestGuards: each forbidden request of a worker is a violation, and an allowed request is not.
-func TestGuards(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		do   func(*rogue)
-		want string // "" for no violation
-	}{
+// guardsCase is a case of TestGuards.
+type guardsCase struct {
+	name string
+	do   func(*rogue)
+	want string // "" for no violation
+}
+
+func guardsCases() []guardsCase {
+	return []guardsCase{
 		{"a conditional batch", func(r *rogue) {
 			e := r.first(Table, Ordinary)
 			r.move(e, e.slots[0].blob, r.seal(r.New, e), compared)
@@ -201,7 +203,12 @@ func TestGuards(t *testing.T) {
 			e := r.first(Table, Ordinary)
 			r.move(e, e.slots[0].blob, r.seal(r.New, e), compared)
 		}, "must not write"},
-	} {
+	}
+}
+
+// TestGuards: each forbidden request of a worker is a violation, and an allowed request is not.
+func TestGuards(t *testing.T) {
+	for _, test := range guardsCases() {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRogue(t, workerKey, small())
 			test.do(r)
@@ -214,13 +221,15 @@ func TestGuards(t *testing.T) {
 	}
 }
 
-// TestStored: Stored reports each kind of damage, and does not report writes of the application.
-func TestStored(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		do   func(*rogue)
-		want string // "" for no damage
-	}{
+// storedCase is a case of TestStored.
+type storedCase struct {
+	name string
+	do   func(*rogue)
+	want string // "" for no damage
+}
+
+func storedCases() []storedCase {
+	return []storedCase{
 		{"nothing", func(*rogue) {}, ""},
 		{"the application's own writes", func(r *rogue) {
 			for _, e := range r.Entries(nil) {
@@ -292,7 +301,12 @@ func TestStored(t *testing.T) {
 			e.tenant += "x"
 			r.ok(nil, r.putObject(r.t.Context(), e))
 		}, "data outside its slots"},
-	} {
+	}
+}
+
+// TestStored: Stored reports each kind of damage, and does not report writes of the application.
+func TestStored(t *testing.T) {
+	for _, test := range storedCases() {
 		t.Run(test.name, func(t *testing.T) {
 			r := newRogue(t, accessKey, small())
 			test.do(r)
@@ -305,6 +319,38 @@ func TestStored(t *testing.T) {
 				t.Error("an incomplete pass is not reported")
 			}
 		})
+	}
+}
+
+func figuresCases() map[string]func(*report.Summary) {
+	return map[string]func(*report.Summary){
+		"a slot in two outcomes": func(s *report.Summary) {
+			s.Targets[0].Slots.Current++
+			s.Slots.Current++
+		},
+		"a slot in another outcome": func(s *report.Summary) {
+			s.Targets[1].Slots.Current++
+			s.Targets[1].Slots.Rotated--
+			s.Slots.Current++
+			s.Slots.Rotated--
+		},
+		"a total that is not the sum of the targets": func(s *report.Summary) {
+			s.Slots.Seen++
+			s.Slots.Gone++
+		},
+		"an item written twice": func(s *report.Summary) {
+			s.Targets[0].Items.Written++
+			s.Items.Written++
+		},
+		"an exception without a reason": func(s *report.Summary) {
+			s.Targets[0].Reasons, s.Reasons = nil, nil
+		},
+		"a missing target": func(s *report.Summary) { s.Targets = s.Targets[:2] },
+		"a stopped pass":   func(s *report.Summary) { s.Status = report.Stopped },
+		"a negative figure": func(s *report.Summary) {
+			s.Targets[0].Slots.Gone--
+			s.Targets[0].Slots.Rotated++
+		},
 	}
 }
 
@@ -336,35 +382,7 @@ func TestFigures(t *testing.T) {
 	if problems := w.Figures(good()); len(problems) != 0 {
 		t.Errorf("good figures: %q", problems)
 	}
-	for name, corrupt := range map[string]func(*report.Summary){
-		"a slot in two outcomes": func(s *report.Summary) {
-			s.Targets[0].Slots.Current++
-			s.Slots.Current++
-		},
-		"a slot in another outcome": func(s *report.Summary) {
-			s.Targets[1].Slots.Current++
-			s.Targets[1].Slots.Rotated--
-			s.Slots.Current++
-			s.Slots.Rotated--
-		},
-		"a total that is not the sum of the targets": func(s *report.Summary) {
-			s.Slots.Seen++
-			s.Slots.Gone++
-		},
-		"an item written twice": func(s *report.Summary) {
-			s.Targets[0].Items.Written++
-			s.Items.Written++
-		},
-		"an exception without a reason": func(s *report.Summary) {
-			s.Targets[0].Reasons, s.Reasons = nil, nil
-		},
-		"a missing target": func(s *report.Summary) { s.Targets = s.Targets[:2] },
-		"a stopped pass":   func(s *report.Summary) { s.Status = report.Stopped },
-		"a negative figure": func(s *report.Summary) {
-			s.Targets[0].Slots.Gone--
-			s.Targets[0].Slots.Rotated++
-		},
-	} {
+	for name, corrupt := range figuresCases() {
 		s := good()
 		corrupt(s)
 		if len(w.Figures(s)) == 0 {

@@ -184,14 +184,15 @@ func (i *intruder) copy(blob []byte) {
 	}))
 }
 
-// TestProxy: requests through the proxy are violations if a worker must not send them. The proxy
-// forwards all of them.
-func TestProxy(t *testing.T) {
-	for _, test := range []struct {
-		name string
-		do   func(*intruder)
-		want string // "" for no violation
-	}{
+// proxyCase is a case of TestProxy.
+type proxyCase struct {
+	name string
+	do   func(*intruder)
+	want string // "" for no violation
+}
+
+func proxyCases() []proxyCase {
+	return []proxyCase{
 		{"a moved item and object", func(i *intruder) {
 			i.move(i.blob, i.reEncrypt(i.blob, i.b))
 			i.put(encode(i.reEncrypt(i.blob, i.b)) + "\n")
@@ -276,7 +277,13 @@ func TestProxy(t *testing.T) {
 			i.must(nil, err)
 			i.must(nil, answer.Body.Close())
 		}, "the worker called s3:UpdateObjectEncryption"},
-	} {
+	}
+}
+
+// TestProxy: requests through the proxy are violations if a worker must not send them. The proxy
+// forwards all of them.
+func TestProxy(t *testing.T) {
+	for _, test := range proxyCases() {
 		t.Run(test.name, func(t *testing.T) {
 			w := newWatcher()
 			w.AddSecret("a plaintext", secretText)

@@ -88,6 +88,10 @@ func (s *largeObjects) Replace(_ context.Context, changes []scan.Change) []scan.
 	return results
 }
 
+func bodiesStayWithinMemoryBudgetCases() []bool {
+	return []bool{false, true}
+}
+
 // TestBodiesStayWithinMemoryBudget: with any number of workers, the bodies in memory stay within
 // the memory budget. This includes objects that are read again, objects without a slot, objects
 // that need the complete budget, and passes that write nothing.
@@ -109,7 +113,7 @@ func TestBodiesStayWithinMemoryBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw := template.Bind(ciphertext.Keys{})
-	for _, readOnly := range []bool{false, true} {
+	for _, readOnly := range bodiesStayWithinMemoryBudgetCases() {
 		s := &largeObjects{
 			budget: scan.NewMemoryBudget(most),
 			tries:  map[scan.Ref]int{},

@@ -33,6 +33,13 @@ func requestsFor(letter string, n int64) int64 {
 	return n
 }
 
+func smallBenchCases() []string {
+	return []string{
+		titleOf(rows), titleOf(bodies), titleOf(headers), "## A pass over current slots",
+		"thresholds of", "## Workers", "| 64 | ", "| not set | ",
+	}
+}
+
 // TestSmallBench runs all parts except the long ones once, over few items.
 func TestSmallBench(t *testing.T) {
 	if testing.Short() {
@@ -88,10 +95,7 @@ func TestSmallBench(t *testing.T) {
 	if err := h.compareWorkers(&out, 200); err != nil {
 		t.Error(err)
 	}
-	for _, want := range []string{
-		titleOf(rows), titleOf(bodies), titleOf(headers), "## A pass over current slots",
-		"thresholds of", "## Workers", "| 64 | ", "| not set | ",
-	} {
+	for _, want := range smallBenchCases() {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in the output:\n%s", want, &out)
 		}

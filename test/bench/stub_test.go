@@ -66,35 +66,16 @@ func TestStubOfRowsThatAreAlike(t *testing.T) {
 	}
 }
 
-// TestStubChecksObjects writes an object correctly, and with one difference.
-func TestStubChecksObjects(t *testing.T) {
-	write := func(store string, change func(http.Header, []byte)) (int, int) {
-		s := &stub{store: store, items: newStubItems(3, false)}
-		s.items.state[1].Or(reEncrypted)
-		o, held := objectOf(store, destinationKey, 1), objectOf(store, sourceKey, 1)
-		r := &http.Request{
-			Header: http.Header{"Content-Type": {o.contentType}, "If-Match": {held.etag}},
-		}
-		for name, value := range o.metadata {
-			r.Header.Set(metadataPrefix+name, value)
-		}
-		if store == headers {
-			r.Header.Set(sourceMatch, held.etag)
-			r.Header.Set("X-Amz-Copy-Source", resourceName+"/"+idOf(1))
-			r.Header.Set("X-Amz-Metadata-Directive", "REPLACE")
-		}
-		change(r.Header, o.body)
-		if store == headers {
-			return s.copy(idOf(1), r).status, s.items.count
-		}
-		return s.put(idOf(1), r, o.body).status, s.items.count
-	}
-	for name, c := range map[string]struct {
-		store  string
-		change func(http.Header, []byte)
-		status int
-		fault  bool
-	}{
+// stubChecksObjectsCase is a case of TestStubChecksObjects.
+type stubChecksObjectsCase struct {
+	store  string
+	change func(http.Header, []byte)
+	status int
+	fault  bool
+}
+
+func stubChecksObjectsCases() map[string]stubChecksObjectsCase {
+	return map[string]stubChecksObjectsCase{
 		"a good PUT": {bodies, func(http.Header, []byte) {}, 200, false},
 		"another byte": {bodies, func(_ http.Header, body []byte) {
 			body[40]++
@@ -128,7 +109,33 @@ func TestStubChecksObjects(t *testing.T) {
 		"another one of targets": {headers, func(h http.Header, _ []byte) {
 			h.Set("If-Match", probeTag)
 		}, 412, false},
-	} {
+	}
+}
+
+// TestStubChecksObjects writes an object correctly, and with one difference.
+func TestStubChecksObjects(t *testing.T) {
+	write := func(store string, change func(http.Header, []byte)) (int, int) {
+		s := &stub{store: store, items: newStubItems(3, false)}
+		s.items.state[1].Or(reEncrypted)
+		o, held := objectOf(store, destinationKey, 1), objectOf(store, sourceKey, 1)
+		r := &http.Request{
+			Header: http.Header{"Content-Type": {o.contentType}, "If-Match": {held.etag}},
+		}
+		for name, value := range o.metadata {
+			r.Header.Set(metadataPrefix+name, value)
+		}
+		if store == headers {
+			r.Header.Set(sourceMatch, held.etag)
+			r.Header.Set("X-Amz-Copy-Source", resourceName+"/"+idOf(1))
+			r.Header.Set("X-Amz-Metadata-Directive", "REPLACE")
+		}
+		change(r.Header, o.body)
+		if store == headers {
+			return s.copy(idOf(1), r).status, s.items.count
+		}
+		return s.put(idOf(1), r, o.body).status, s.items.count
+	}
+	for name, c := range stubChecksObjectsCases() {
 		if status, faults := write(c.store, c.change); status != c.status || faults > 0 != c.fault {
 			t.Errorf("%s: %d with %d faults", name, status, faults)
 		}

@@ -22,9 +22,19 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	simulation := []string{
+	return slices.Concat(sourceMutants(), checkpointMutants(), engineMutants(), requestMutants(),
+		evidenceMutants(), commandMutants())
+}
+
+// simulation are the arguments of go test for the simulation and the crash sweep.
+func simulation() []string {
+	return []string{
 		"./internal/rotate", "-run", "TestSimulation$|TestCrashSweep", "-args", "-seeds=400",
 	}
+}
+
+// sourceMutants remove protections of the sources and formats.
+func sourceMutants() []mutant {
 	tables, objects := []string{"./internal/scan/dynamoscan"}, []string{"./internal/scan/s3scan"}
 	return []mutant{
 		{
@@ -43,9 +53,6 @@ func mutants() []mutant {
 		{"no condition on a single write", "internal/scan/dynamoscan/write.go",
 			"aws.String(condition)",
 			`aws.String(condition + " OR attribute_not_exists(no_such_attribute)")`, tables},
-		{"no context in the condition", "internal/rotate/worker.go",
-			"Guards:    t.guards(target),", "",
-			[]string{"./cmd/rotator", "-run", "TestFaults/^29"}},
 		{"no presence in the condition", "internal/ciphertext/rowreader.go",
 			"\tif r.notes == nil {\n", "\tif r.notes == nil || state != scan.Equal {\n",
 			[]string{"./internal/ciphertext", "-run", "TestRowGuards"}},
@@ -53,19 +60,22 @@ func mutants() []mutant {
 			"IfMatch:                          &p.etag,", "", objects},
 		{"no condition on the destination of a copy", "internal/scan/s3scan/copy.go",
 			"in.IfMatch = &read.properties.etag", "in.IfMatch = nil", objects},
+		{"one comparison is not probed", "internal/scan/dynamoscan/probe.go",
+			"compared := onAWS || ", "compared := true || onAWS || ",
+			[]string{"./internal/scan/dynamoscan", "-run", "TestIgnoredComparison"}},
+	}
+}
+
+// checkpointMutants remove protections of the checkpoint.
+func checkpointMutants() []mutant {
+	return []mutant{
 		{"no fence", "internal/checkpoint/pass.go",
 			"\t\te, err = p.store.Replace(ctx, before, data)\n",
 			"\t\tif before, err = p.store.Fetch(ctx, id); err == nil {\n" +
 				"\t\t\te, err = p.store.Replace(ctx, before, data)\n\t\t}\n",
-			simulation},
+			simulation()},
 		{"no sync before a cursor moves", "internal/checkpoint/tracker.go",
-			"if t.options.BeforeSave != nil {", "if false {", simulation},
-		{"no sync before a retry changes the ledger", "internal/rotate/retry_ledger.go",
-			"if err := r.config.Recorder.Sync(); err != nil {",
-			"if err := error(nil); err != nil {", simulation},
-		{"no share of the rate", "internal/rotate/rotator.go",
-			"\tr.config.Limiter.Divide(share.Runs, share.Until)\n", "",
-			[]string{"./internal/rotate", "-run", "TestRetrySharesTheRate"}},
+			"if t.options.BeforeSave != nil {", "if false {", simulation()},
 		{"an idle run has a share", "internal/checkpoint/member_list.go",
 			"\t\tif m.Busy > 0 {\n\t\t\tn++\n", "\t\tif m.Heartbeat > 0 {\n\t\t\tn++\n",
 			[]string{"./internal/checkpoint", "-run", "TestRunsWithoutWorkHaveNoRate"}},
@@ -76,22 +86,6 @@ func mutants() []mutant {
 			"\tnow := time.Now()\n\theartbeats := maps.Clone",
 			"\tnow := began\n\theartbeats := maps.Clone",
 			[]string{"./internal/checkpoint", "-run", "TestLateReadsExpireNoRun"}},
-		{"a retry that is fenced off succeeds", "internal/rotate/retry_ledger.go",
-			"\t\t\tlife.stop(storeError(err))\n\t\t}\n\t\treturn nil\n\t}\n\tfor chunk",
-			"\t\t}\n\t\treturn nil\n\t}\n\tfor chunk",
-			[]string{"./internal/rotate", "-run", "TestRetryThatWaitsIsFencedOff"}},
-		{"a share that does not lapse", "internal/flowcontrol/token_bucket.go",
-			"b.closed || !b.until.IsZero() && !now.Before(b.until)", "b.closed",
-			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
-		{"a preflight that ignores its share", "cmd/rotator/share.go",
-			"m.onShare(func(s checkpoint.Share) { w.limiter.Divide(s.Runs, s.Until) })", "",
-			[]string{"./cmd/rotator", "-run", "TestPreflightSharesTheRate"}},
-		{"an audit that keeps its share", "cmd/rotator/share.go",
-			"stop(rotate.CheckpointError(m.err))", "m.keep()",
-			[]string{"./cmd/rotator", "-run", "TestShareOfAnAuditLapses"}},
-		{"no tokens for late timers", "internal/flowcontrol/token_bucket.go",
-			"burst = 1 + b.perSecond*lateBy.Seconds()", "burst = 1",
-			[]string{"./internal/flowcontrol", "-run", "TestLateTimersLoseLittleOfTheRate"}},
 		{"hand-over without fence", "internal/checkpoint/tracker.go",
 			"\tif s.releases {\n\t\tnext.Owner = \"\"\n\t}\n",
 			"\tif s.releases {\n\t\tnext.Owner = \"\"\n" +
@@ -114,50 +108,73 @@ func mutants() []mutant {
 				"TestHandOverIsFenced|TestRunsSharePartitions",
 			},
 		},
+		{"no ledger before a cursor moves", "internal/checkpoint/tracker.go",
+			"\t\tif err := t.passes.put(ctx, id, \"ledger\", LedgerChunk{Entries: entries}); " +
+				"err != nil {\n\t\t\treturn err\n\t\t}\n",
+			"\t\t_, _ = id, entries\n", simulation()},
+		{"no wait for the partitions of other processes", "internal/checkpoint/claim.go",
+			"return !p.pending.Done && (!p.held || p.handingOver)\n",
+			"return false && p.held\n", simulation()},
+	}
+}
+
+// engineMutants remove protections of the engine.
+func engineMutants() []mutant {
+	return []mutant{
+		{"no context in the condition", "internal/rotate/worker.go",
+			"Guards:    t.guards(target),", "",
+			[]string{"./cmd/rotator", "-run", "TestFaults/^29"}},
+		{"no sync before a retry changes the ledger", "internal/rotate/retry_ledger.go",
+			"if err := r.config.Recorder.Sync(); err != nil {",
+			"if err := error(nil); err != nil {", simulation()},
+		{"no share of the rate", "internal/rotate/rotator.go",
+			"\tr.config.Limiter.Divide(share.Runs, share.Until)\n", "",
+			[]string{"./internal/rotate", "-run", "TestRetrySharesTheRate"}},
+		{"a retry that is fenced off succeeds", "internal/rotate/retry_ledger.go",
+			"\t\t\tlife.stop(storeError(err))\n\t\t}\n\t\treturn nil\n\t}\n\tfor chunk",
+			"\t\t}\n\t\treturn nil\n\t}\n\tfor chunk",
+			[]string{"./internal/rotate", "-run", "TestRetryThatWaitsIsFencedOff"}},
 		{"a page that has started is withdrawn", "internal/rotate/rotator.go",
 			"pool.Submit(target.Name, handOver, i == 0, func",
 			"pool.Submit(target.Name, handOver, i >= 0, func",
 			[]string{"./internal/rotate", "-run", "TestWorkIsHandedOver"}},
-		{"no ledger before a cursor moves", "internal/checkpoint/tracker.go",
-			"\t\tif err := t.passes.put(ctx, id, \"ledger\", LedgerChunk{Entries: entries}); " +
-				"err != nil {\n\t\t\treturn err\n\t\t}\n",
-			"\t\t_, _ = id, entries\n", simulation},
-		{"no check of what headers predicted", "internal/reencrypt/key_hints.go",
-			"h.pending.lowest(h.due())", "h.pending.lowest(0)", simulation},
-		{"wrong headers do not block the proof", "internal/report/summary.go",
-			" && !s.doubtful", "", []string{"./cmd/rotator", "-run", "TestScripts/headers"}},
-		{"a rule without a match is accepted", "internal/report/summary.go",
-			" && len(s.NotProven) == 0", "",
-			[]string{"./cmd/rotator", "-run", "TestScripts/proof"}},
-		{"a slot of an unknown key does not block the answer on a key", "internal/report/keys.go",
-			"case unknown+uncounted > 0:", "case false:", []string{"./internal/report"}},
-		{"responses are shared across contexts", "internal/reencrypt/slot_id.go",
-			"[]map[string]string{slot.Context, slot.DestinationContext}",
-			"[]map[string]string{}",
-			[]string{"./internal/reencrypt", "-run", "TestSlotIDs"}},
 		{"a log is accepted without its checkpoint", "internal/rotate/recover.go",
 			"if !ok || trace.Record.After != found ||\n", "if !ok || false &&\n",
 			[]string{"./internal/rotate", "-run", "TestLogIsEvidence"}},
 		{"a hint of a log is accepted", "internal/rotate/recover.go",
 			"if !trace.Kept {", "if false {",
 			[]string{"./internal/rotate", "-run", "TestKMSDecidesAboutHints"}},
-		{"a foreign file is truncated", "internal/report/auditlog/open.go",
-			"err != nil && json.Valid(text) {\n\t\treturn false",
-			"err != nil || !json.Valid(text) {\n\t\treturn true",
-			[]string{"./internal/report/auditlog", "-run", "TestForeignFilesAreNotChanged"}},
-		{"an accept rule covers a slot under a source key", "internal/accept/accept.go",
-			"return key, !t.keys.IsSource(key)", "return key, true",
-			[]string{"./cmd/rotator", "-run", "TestScripts/accept"}},
+		{"nothing is searched", "internal/rotate/search_item.go",
+			"if w.searcher == nil {", "if true {",
+			[]string{"./internal/rotate", "-run", "TestCiphertextsThatNoSlotNames"}},
+		{"a slow success does not keep a run from stopping", "internal/rotate/early.go",
+			"f.deciding == 0 || f.alike.Slots+f.deciding < f.most", "true",
+			[]string{"./internal/rotate", "-run", "TestFirstSlotsAlike"}},
+		{"the success of the previous pass is ignored", "internal/rotate/early.go",
+			"\tif e.proven(target, f) {", "\tif false {",
+			[]string{"./cmd/rotator", "-run", "TestSuccessKeepsFromStopping"}},
+	}
+}
+
+// requestMutants remove protections of requests and responses.
+func requestMutants() []mutant {
+	return []mutant{
+		{"a share that does not lapse", "internal/flowcontrol/token_bucket.go",
+			"b.closed || !b.until.IsZero() && !now.Before(b.until)", "b.closed",
+			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
+		{"no tokens for late timers", "internal/flowcontrol/token_bucket.go",
+			"burst = 1 + b.perSecond*lateBy.Seconds()", "burst = 1",
+			[]string{"./internal/flowcontrol", "-run", "TestLateTimersLoseLittleOfTheRate"}},
+		{"no check of what headers predicted", "internal/reencrypt/key_hints.go",
+			"h.pending.lowest(h.due())", "h.pending.lowest(0)", simulation()},
+		{"responses are shared across contexts", "internal/reencrypt/slot_id.go",
+			"[]map[string]string{slot.Context, slot.DestinationContext}",
+			"[]map[string]string{}",
+			[]string{"./internal/reencrypt", "-run", "TestSlotIDs"}},
 		{"a KMS response to another request is accepted",
 			"internal/reencrypt/response_check.go",
 			"\t\tcase blob:\n", "\t\tcase blob && false:\n",
 			[]string{"./internal/rotate", "-run", "TestWrongAnswers"}},
-		{"nothing is searched", "internal/rotate/search_item.go",
-			"if w.searcher == nil {", "if true {",
-			[]string{"./internal/rotate", "-run", "TestCiphertextsThatNoSlotNames"}},
-		{"no wait for the partitions of other processes", "internal/checkpoint/claim.go",
-			"return !p.pending.Done && (!p.held || p.handingOver)\n",
-			"return false && p.held\n", simulation},
 		{"an outage is not reported", "internal/outage/notice.go",
 			"\tout := s.reportedGates(now)\n", "\tvar out []*Gate\n\ts.reportedGates(now)\n",
 			[]string{"./internal/outage", "-run", "TestOutage$"}},
@@ -167,28 +184,54 @@ func mutants() []mutant {
 		{"a proxy's page counts as an answer", "internal/outage/foreign.go",
 			"return page || !succeeded &&", "return false && page && !succeeded &&",
 			[]string{"./internal/outage", "-run", "TestForeignResponses"}},
-		{"one comparison is not probed", "internal/scan/dynamoscan/probe.go",
-			"compared := onAWS || ", "compared := true || onAWS || ",
-			[]string{"./internal/scan/dynamoscan", "-run", "TestIgnoredComparison"}},
 		{"throttling is not reported", "internal/flowcontrol/throttling.go",
 			"case now.Sub(t.belowSince) < throttledAfter:", "case true:",
 			[]string{"./internal/flowcontrol", "-run", "TestThrottlingIsReported"}},
 		{"one slot of an unknown key stops the run", "internal/reencrypt/slot_key.go",
 			"if a.jobKeys.exist(ctx) {", "if false {",
 			[]string{"./internal/rotate", "-run", "TestValuesOfAnUnknownKey"}},
+		{"no limit on answers", "internal/answerlimit/answerlimit.go",
+			"if int64(len(p)) > r.left {", "if false {",
+			[]string{"./internal/fastkms", "-run", "TestEndlessAnswers"}},
+	}
+}
+
+// evidenceMutants remove protections of results and outputs.
+func evidenceMutants() []mutant {
+	return []mutant{
+		{"wrong headers do not block the proof", "internal/report/summary.go",
+			" && !s.doubtful", "", []string{"./cmd/rotator", "-run", "TestScripts/headers"}},
+		{"a rule without a match is accepted", "internal/report/summary.go",
+			" && len(s.NotProven) == 0", "",
+			[]string{"./cmd/rotator", "-run", "TestScripts/proof"}},
+		{"a slot of an unknown key does not block the answer on a key", "internal/report/keys.go",
+			"case unknown+uncounted > 0:", "case false:", []string{"./internal/report"}},
+		{"a foreign file is truncated", "internal/report/auditlog/open.go",
+			"err != nil && json.Valid(text) {\n\t\treturn false",
+			"err != nil || !json.Valid(text) {\n\t\treturn true",
+			[]string{"./internal/report/auditlog", "-run", "TestForeignFilesAreNotChanged"}},
+		{"an accept rule covers a slot under a source key", "internal/accept/accept.go",
+			"return key, !t.keys.IsSource(key)", "return key, true",
+			[]string{"./cmd/rotator", "-run", "TestScripts/accept"}},
 		{"no redaction", "internal/redact/redact.go",
 			"\tcut := 0\n\tif len(s) > maxRead {",
 			"\tif cut := 0; cut == 0 {\n\t\treturn s\n\t}\n\tcut := 0\n\tif len(s) > maxRead {",
 			[]string{"./cmd/rotator", "-run", "TestFaults/.*repeat"}},
+	}
+}
+
+// commandMutants remove protections of the commands.
+func commandMutants() []mutant {
+	return []mutant{
+		{"a preflight that ignores its share", "cmd/rotator/share.go",
+			"m.onShare(func(s checkpoint.Share) { w.limiter.Divide(s.Runs, s.Until) })", "",
+			[]string{"./cmd/rotator", "-run", "TestPreflightSharesTheRate"}},
+		{"an audit that keeps its share", "cmd/rotator/share.go",
+			"stop(rotate.CheckpointError(m.err))", "m.keep()",
+			[]string{"./cmd/rotator", "-run", "TestShareOfAnAuditLapses"}},
 		{"a second signal prints nothing", "cmd/rotator/stop.go",
 			"\t\t\ts.print(line)\n\t\t\ts.exit(", "\t\t\ts.exit(",
 			[]string{"./cmd/rotator", "-run", "TestSignals"}},
-		{"a slow success does not keep a run from stopping", "internal/rotate/early.go",
-			"f.deciding == 0 || f.alike.Slots+f.deciding < f.most", "true",
-			[]string{"./internal/rotate", "-run", "TestFirstSlotsAlike"}},
-		{"the success of the previous pass is ignored", "internal/rotate/early.go",
-			"\tif e.proven(target, f) {", "\tif false {",
-			[]string{"./cmd/rotator", "-run", "TestSuccessKeepsFromStopping"}},
 		{"a forwarded signal ends the run", "cmd/rotator/stop.go",
 			"now.Sub(s.began) >= sameStop", "now.Sub(s.began) >= 0",
 			[]string{"./cmd/rotator", "-run", "TestSignals"}},
@@ -202,9 +245,6 @@ func mutants() []mutant {
 			"return []string{s.secrets.Text(s.headline(err))}",
 			"return []string{s.secrets.Text(err.Error())}",
 			[]string{"./cmd/rotator", "-run", "TestMissingCredentials/unknown_profile"}},
-		{"no limit on answers", "internal/answerlimit/answerlimit.go",
-			"if int64(len(p)) > r.left {", "if false {",
-			[]string{"./internal/fastkms", "-run", "TestEndlessAnswers"}},
 	}
 }
 

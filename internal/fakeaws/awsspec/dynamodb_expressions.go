@@ -18,30 +18,8 @@ func dynamodbExpressionCases() []dynamodbCase {
 	}
 }
 
-// Condition and filter expressions, operators, and functions in DynamoDB.
-func dynamodbConditions(p *dynamodbProbe) {
-	table := p.table(false)
-	p.put(table, map[string]any{
-		"pk": "a",
-		"s":  "text",
-		"n":  dynamodbNumber("5"),
-		"b":  []byte("bytes"),
-		"l":  []any{"x", dynamodbNumber("1")},
-		"m":  map[string]any{"k": "v"},
-		"ss": []string{"one", "two"},
-	})
-	values := map[string]any{
-		":s":   "text",
-		":t":   "te",
-		":x":   "x",
-		":one": "one",
-		":b":   []byte("by"),
-		":4":   dynamodbNumber("4"),
-		":5":   dynamodbNumber("5.0"),
-		":6":   dynamodbNumber("6"),
-		":S":   "S",
-	}
-	for condition, want := range map[string]bool{
+func dynamodbConditionsCases() map[string]bool {
+	return map[string]bool{
 		"s = :s":                            true,
 		"s <> :s":                           false,
 		"n = :5":                            true,
@@ -73,7 +51,33 @@ func dynamodbConditions(p *dynamodbProbe) {
 		"NOT s = :s":                        false,
 		"NOT (s = :x OR n = :4) AND n = :5": true,
 		"s = :x OR n = :5 AND s = :s":       true,
-	} {
+	}
+}
+
+// Condition and filter expressions, operators, and functions in DynamoDB.
+func dynamodbConditions(p *dynamodbProbe) {
+	table := p.table(false)
+	p.put(table, map[string]any{
+		"pk": "a",
+		"s":  "text",
+		"n":  dynamodbNumber("5"),
+		"b":  []byte("bytes"),
+		"l":  []any{"x", dynamodbNumber("1")},
+		"m":  map[string]any{"k": "v"},
+		"ss": []string{"one", "two"},
+	})
+	values := map[string]any{
+		":s":   "text",
+		":t":   "te",
+		":x":   "x",
+		":one": "one",
+		":b":   []byte("by"),
+		":4":   dynamodbNumber("4"),
+		":5":   dynamodbNumber("5.0"),
+		":6":   dynamodbNumber("6"),
+		":S":   "S",
+	}
+	for condition, want := range dynamodbConditionsCases() {
 		used := map[string]any{":s": "text"}
 		for name, v := range values {
 			if dynamodbUses(condition, name) {
@@ -137,15 +141,15 @@ func dynamodbEquality(p *dynamodbProbe) {
 	}
 }
 
-// Using update expressions in DynamoDB.
-func dynamodbUpdates(p *dynamodbProbe) {
-	table := p.table(false)
-	key := map[string]any{"pk": "a"}
-	for _, test := range []struct {
-		update string
-		values map[string]any
-		want   map[string]any // of the attributes m, n, s, l
-	}{
+// dynamodbUpdatesCase is a case of dynamodbUpdates.
+type dynamodbUpdatesCase struct {
+	update string
+	values map[string]any
+	want   map[string]any // of the attributes m, n, s, l
+}
+
+func dynamodbUpdatesCases() []dynamodbUpdatesCase {
+	return []dynamodbUpdatesCase{
 		{
 			"SET m.k = :v",
 			map[string]any{":v": "new"},
@@ -201,7 +205,14 @@ func dynamodbUpdates(p *dynamodbProbe) {
 			map[string]any{"s2": []string{"a", "b", "z"}},
 		},
 		{"DELETE s2 :v", map[string]any{":v": []string{"b"}}, map[string]any{"s2": []string{"a"}}},
-	} {
+	}
+}
+
+// Using update expressions in DynamoDB.
+func dynamodbUpdates(p *dynamodbProbe) {
+	table := p.table(false)
+	key := map[string]any{"pk": "a"}
+	for _, test := range dynamodbUpdatesCases() {
 		item := map[string]any{
 			"pk": "a",
 			"m":  map[string]any{"k": "v", "o": "o"},

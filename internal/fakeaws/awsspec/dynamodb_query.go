@@ -14,6 +14,24 @@ func dynamodbQueryCases() []dynamodbCase {
 	}
 }
 
+// versions queries partition a of a table. It returns the sort keys of the items.
+func (p *dynamodbProbe) versions(
+	in dynamodb.QueryInput,
+) (versions []string, out *dynamodb.QueryOutput) {
+	p.Helper()
+	in.ExpressionAttributeNames = map[string]string{"#pk": "pk"}
+	if in.KeyConditionExpression == nil {
+		in.KeyConditionExpression = aws.String("#pk = :pk")
+	}
+	out, err := p.Query(p.ctx, &in)
+	p.must(err)
+	for _, item := range out.Items {
+		p.same("partition", dynamodbGo(item["pk"]), "a")
+		versions = append(versions, dynamodbGo(item["sk"]).(string))
+	}
+	return versions, out
+}
+
 // API_Query: KeyConditionExpression, ScanIndexForward, Limit, ExclusiveStartKey.
 func dynamodbQueryOrder(p *dynamodbProbe) {
 	table := p.table(true)
@@ -26,19 +44,10 @@ func dynamodbQueryOrder(p *dynamodbProbe) {
 			})
 		}
 	}
-	query := func(in dynamodb.QueryInput) (versions []string, out *dynamodb.QueryOutput) {
+	query := func(in dynamodb.QueryInput) ([]string, *dynamodb.QueryOutput) {
 		p.Helper()
-		in.TableName, in.ExpressionAttributeNames = table, map[string]string{"#pk": "pk"}
-		if in.KeyConditionExpression == nil {
-			in.KeyConditionExpression = aws.String("#pk = :pk")
-		}
-		out, err := p.Query(p.ctx, &in)
-		p.must(err)
-		for _, item := range out.Items {
-			p.same("partition", dynamodbGo(item["pk"]), "a")
-			versions = append(versions, dynamodbGo(item["sk"]).(string))
-		}
-		return versions, out
+		in.TableName = table
+		return p.versions(in)
 	}
 	values := func(more map[string]any) dynamodbItem {
 		item := dynamodbOf(more)

@@ -506,10 +506,16 @@ func kmsDryRunIgnore(p *kmsProbe) {
 		_, err := p.ReEncrypt(p.ctx, &c.in)
 		p.want(c.code, err)
 	}
+	kmsDryRunModifiers(p, from, to)
+}
+
+// kmsDryRunModifiers checks the modifier of Decrypt, and an unknown modifier.
+func kmsDryRunModifiers(p *kmsProbe, from, to *types.KeyMetadata) {
+	yes := aws.Bool(true)
 	_, err := p.Decrypt(p.ctx, &kms.DecryptInput{
 		KeyId:           from.KeyId,
 		DryRun:          yes,
-		DryRunModifiers: ignore,
+		DryRunModifiers: []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext},
 	})
 	p.want("DryRunOperationException", err)
 	_, err = p.ReEncrypt(p.ctx, &kms.ReEncryptInput{
