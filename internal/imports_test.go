@@ -45,7 +45,7 @@ func allowed() map[string][]string {
 		"internal/answerlimit": {"sdk"},
 		"internal/fastkms":     {"internal/answerlimit", "internal/awserr", "sdk"},
 		"internal/printable":   {},
-		"internal/verdict":     {},
+		"internal/verdict":     {"internal/plural"},
 		"internal/version":     {},
 		"internal/redact":      {},
 		"internal/telemetry":   {"internal/printable", "zap"},

@@ -150,6 +150,7 @@ func readOnlyPass(
 		s.noteUnprobed()
 	}
 	s.found = found
+	found.failed.asymmetric = s.wiring.keys.SourceAlgorithm != reencrypt.Symmetric
 	earlier, next := s.earlier(ctx)
 	s.stopsEarly.Proven = s.provenBefore(ctx, earlier, next)
 	if !flags.failFast {
@@ -228,6 +229,7 @@ func (s *session) concludeReadOnly(ctx context.Context, p *pass) error {
 	}
 	s.noteSources()
 	s.keeper.keep(ctx, s, p)
+	s.judgeRead(ctx)
 	return s.write()
 }
 

@@ -22,12 +22,44 @@ import (
 type exceptions struct {
 	examples report.Examples
 	file     *exceptionsFile // nil without --exceptions
+	failed   failedSlots
 }
+
+// failedSlots are the first failed slots that may be under a source key, for waivers. The zero
+// value is ready to use.
+type failedSlots struct {
+	list []checkpoint.LedgerEntry
+	size int
+	full bool
+	// asymmetric is true if the source keys are asymmetric. Their ciphertexts have no header.
+	asymmetric bool
+}
+
+// maxFailed is the maximum size in bytes of the failed slots in a stored read-only pass.
+const maxFailed = 30 << 10
+
+// add adds an exception, unless it cannot be waived. A slot without a digest cannot be waived, and
+// one without any header is not under a symmetric key.
+func (f *failedSlots) add(e checkpoint.LedgerEntry) {
+	elsewhere := e.Origin == checkpoint.OriginNone && !f.asymmetric
+	if f.full || e.Outcome != "failed" || e.Blob == "" || elsewhere {
+		return
+	}
+	f.size += len(e.Target) + len(e.Ref) + len(e.Path) + len(e.Detail) + len(e.Key) +
+		len(e.Origin) + entryOverhead
+	if f.full = f.size > maxFailed; !f.full {
+		f.list = append(f.list, e)
+	}
+}
+
+// entryOverhead is the size of the other fields of an entry in JSON.
+const entryOverhead = 250
 
 // add adds exceptions. It must not be called concurrently.
 func (e *exceptions) add(entries []checkpoint.LedgerEntry) error {
 	for _, entry := range entries {
 		e.examples.Add(entry)
+		e.failed.add(entry)
 		if e.file == nil {
 			continue
 		}
@@ -41,6 +73,7 @@ func (e *exceptions) add(entries []checkpoint.LedgerEntry) error {
 // restart discards all exceptions, because the pass begins again.
 func (e *exceptions) restart() error {
 	e.examples = report.Examples{}
+	e.failed = failedSlots{asymmetric: e.failed.asymmetric}
 	if e.file == nil {
 		return nil
 	}

@@ -129,6 +129,7 @@ func (s *session) readPass(ctx context.Context, p *pass) (checkpoint.ReadPass, e
 		HeadersWrong: s.disagreed,
 		TokenKeys:    s.tokenKeys(p),
 		Examples:     examplesToKeep(sum.Reasons),
+		Failed:       s.found.failed.list,
 		Doubts:       sum.Doubts(),
 		Notes:        sum.Notes,
 	}

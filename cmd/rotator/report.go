@@ -30,13 +30,20 @@ passes and read-only passes. Report reads only the checkpoint and calls no servi
 than that of the checkpoint. With --ledger it lists
 the slots that could not be moved; with -o json, as one JSON object per line. With --check
 it also verifies the audit log: every line, the chain of hashes, and that the log contains
-every line that the checkpoint has recorded.`,
+every line that the checkpoint has recorded.
+
+With --verdict it prints only whether each source key can be disabled, and what to do next.
+This takes all stored passes into account. Use it as a gate before a key is disabled or
+deleted: the exit code is 0 if every source key can be disabled, 3 if that is not proven, and
+4 if a ciphertext or a caller depends on a key. For other codes see docs/exit-codes.md.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			switch {
 			case o.history:
 				return reportHistory(ctx, c, job)
+			case o.verdict.gate:
+				return o.verdict.gateOf(ctx, c, job)
 			case o.readPass > 0:
-				return reportRead(ctx, c, job, o.readPass)
+				return reportRead(ctx, c, job, o)
 			}
 			return reportJob(ctx, c, job, o)
 		})
@@ -46,6 +53,7 @@ every line that the checkpoint has recorded.`,
 	cmd.Flags().BoolVar(&o.history, "history", false, "list all passes and read-only passes")
 	cmd.Flags().BoolVar(&o.check, "check", false, "verify the audit log")
 	cmd.Flags().BoolVar(&o.ledger, "ledger", false, "list the slots in the ledger")
+	o.verdict.addTo(cmd.Flags())
 	return cmd
 }
 
@@ -55,6 +63,7 @@ type reportOptions struct {
 	readPass      int // 0: none
 	check, ledger bool
 	history       bool
+	verdict       verdictFlags
 }
 
 func (o reportOptions) validate(flags *pflag.FlagSet) error {
@@ -72,24 +81,28 @@ func (o reportOptions) validate(flags *pflag.FlagSet) error {
 		return usagef("--read-pass cannot be combined with --pass, --check or --ledger: a " +
 			"read-only pass has no ledger and no audit log")
 	}
-	return nil
+	return o.verdict.validate(flags)
 }
 
 // reportRead prints the result of a read-only pass.
-func reportRead(ctx context.Context, c *jobFlags, job *config.Job, number int) error {
+func reportRead(ctx context.Context, c *jobFlags, job *config.Job, o reportOptions) error {
 	store, err := c.openExisting(ctx, job)
 	if err != nil {
 		return err
 	}
 	passes := checkpoint.NewPasses(store, job.Job)
-	read, err := passes.ReadPass(ctx, number)
+	read, err := passes.ReadPass(ctx, o.readPass)
 	if errors.Is(err, checkpoint.ErrNotFound) {
-		return noReadPass(ctx, passes, job, number)
+		return noReadPass(ctx, passes, job, o.readPass)
 	}
 	if err != nil {
 		return &storageError{what: "read the checkpoint", err: err}
 	}
-	return c.printSummary(readSummary(read, job.Job, "report"))
+	summary := readSummary(read, job.Job, "report")
+	if err := o.verdict.judgeStored(ctx, passes, job, summary, true); err != nil {
+		return err
+	}
+	return c.printSummary(summary)
 }
 
 // noReadPass returns the error for a number without a read-only pass.
@@ -139,6 +152,9 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 			return err
 		}
 		summary.Notes = append(summary.Notes, notes...)
+	}
+	if err := o.verdict.judgeStored(ctx, passes, job, summary, o.pass > 0); err != nil {
+		return err
 	}
 	return c.printSummary(summary)
 }

@@ -113,8 +113,8 @@ func (c *jobFlags) printStatus(result statusResult) error {
 	return w.Flush()
 }
 
-// recorded returns the summary of a pass from its records.
-func recorded(
+// figuresOf returns the figures of a pass from its records, without its ledger.
+func figuresOf(
 	ctx context.Context,
 	passes *checkpoint.Passes,
 	record checkpoint.Pass,
@@ -156,19 +156,35 @@ func recorded(
 	s.SetSources(record.Sources, record.Any)
 	s.SetTargets(infos, totals)
 	s.ResolveTokens(func(token string) string { return record.TokenKeys[token] })
+	s.SetHeaders(record.Headers)
+	for _, doubt := range record.Doubts {
+		s.Doubt(doubt)
+	}
+	return s, nil
+}
+
+// recorded returns the summary of a pass from its records.
+func recorded(
+	ctx context.Context,
+	passes *checkpoint.Passes,
+	record checkpoint.Pass,
+	job *config.Job,
+	command string,
+) (*report.Summary, error) {
+	s, err := figuresOf(ctx, passes, record, job, command)
+	if err != nil {
+		return nil, err
+	}
 	if err := addExamples(ctx, passes, record, s); err != nil {
 		return nil, err
 	}
-	s.SetHeaders(record.Headers)
 	tally := recordedTally(job, record)
 	if err := addLedger(ctx, tally, passes, record); err != nil {
 		return nil, err
 	}
 	setAccepted(s, job, tally)
-	for _, doubt := range record.Doubts {
-		s.Doubt(doubt)
-	}
 	s.Conclude()
+	judge(s, job, nil, nil)
 	return s, nil
 }
 

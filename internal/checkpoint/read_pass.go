@@ -61,7 +61,9 @@ type ReadPass struct {
 	TokenKeys map[string]string `json:"token_keys,omitempty"`
 	Accepted  []AcceptedSlots   `json:"accepted,omitempty"`
 	Examples  []LedgerEntry     `json:"examples,omitempty"` // a few exceptions of each reason
-	Near      []NearNames       `json:"near,omitempty"`
+	// Failed are the first failed slots that may be under a source key, for waivers.
+	Failed []LedgerEntry `json:"failed,omitempty"`
+	Near   []NearNames   `json:"near,omitempty"`
 	// Doubts are reasons why the counts are no proof.
 	Doubts []string `json:"doubts,omitempty"`
 	Notes  []string `json:"notes,omitempty"`

@@ -17,6 +17,8 @@ type Unusable struct {
 	State  string // of the key; "" if the key can be used
 	Why    string // "it is disabled"
 	Remedy string // how to make the key usable
+	// Deletion is when KMS will delete the key; zero if it is not known.
+	Deletion time.Time
 }
 
 // stateOf returns why a key cannot be used, or the zero Unusable.
@@ -39,6 +41,7 @@ func stateOf(meta *types.KeyMetadata) Unusable {
 		u.Why, u.Remedy = "it is disabled", enable
 	case types.KeyStatePendingDeletion:
 		u.Why, u.Remedy = "it will be deleted"+deletionDate(meta), cancel
+		u.Deletion = aws.ToTime(meta.DeletionDate)
 	case types.KeyStatePendingReplicaDeletion:
 		u.Why, u.Remedy = "it will be deleted after its replica keys"+waitingPeriod(meta), cancel
 	case types.KeyStatePendingImport:

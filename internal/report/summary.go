@@ -12,6 +12,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/plural"
+	"rotator/internal/verdict"
 )
 
 // Summary is the result of audit, run, verify, retry and report. The names of its JSON fields
@@ -37,6 +38,9 @@ type Summary struct {
 	Accepted []Accepted `json:"accepted,omitempty"`
 	// SourceKeys has one entry per source key: whether the key can be disabled.
 	SourceKeys []SourceKey `json:"source_keys"`
+	// Verdicts has one entry per source key. Unlike SourceKeys it takes other passes, the age of
+	// the proof and the state of the key into account.
+	Verdicts []verdict.Verdict `json:"verdicts"`
 	// NotProven are the targets and rules in which no ciphertext was found.
 	NotProven []Unproven `json:"not_proven"`
 	Account   string     `json:"account,omitempty"` // of the caller
@@ -292,14 +296,25 @@ func (s *Summary) SetSources(keys []checkpoint.Key, any bool) { s.sources, s.any
 // ResolveTokens replaces header tokens by the ARNs that keyOf returns. It keeps a token if
 // keyOf returns "". It must be called after SetTargets.
 func (s *Summary) ResolveTokens(keyOf func(token string) string) {
-	for origin, n := range maps.Clone(s.total.Origins) {
+	resolveTokens(&s.total, keyOf)
+	for i := range s.Targets {
+		resolveTokens(&s.Targets[i].counts, keyOf)
+	}
+}
+
+// resolveTokens is ResolveTokens for one Counts. It does not change the map of origins, which
+// may be shared.
+func resolveTokens(c *checkpoint.Counts, keyOf func(token string) string) {
+	before := c.Origins
+	c.Origins = maps.Clone(before)
+	for origin, n := range before {
 		token, ok := origin.Token()
 		if !ok {
 			continue
 		}
 		if key := keyOf(token); key != "" {
-			s.total.AddOrigin(origin, -n)
-			s.total.AddOrigin(checkpoint.Origin(key), n)
+			c.AddOrigin(origin, -n)
+			c.AddOrigin(checkpoint.Origin(key), n)
 		}
 	}
 }
@@ -346,7 +361,7 @@ func (s *Summary) Conclude() {
 	}
 	s.Converged = s.Status == Complete && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 &&
 		s.Unaccepted() == 0 && len(s.NotProven) == 0 && !s.doubtful
-	s.SourceKeys = []SourceKey{}
+	s.SourceKeys, s.Verdicts = []SourceKey{}, []verdict.Verdict{}
 	for _, key := range s.sourceKeys() {
 		s.SourceKeys = append(s.SourceKeys, decideKey(s.factsOf(key)))
 	}

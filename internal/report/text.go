@@ -53,8 +53,8 @@ func (s *Summary) Text(w io.Writer) error {
 func (s *Summary) head(out *lines) {
 	out.line("%s of job %s: %s", s.Command, s.Job, s.Status)
 	out.line("")
-	for _, k := range s.SourceKeys {
-		out.paragraph(k.Sentence)
+	for _, v := range s.Verdicts {
+		out.verdict(v)
 		out.line("")
 	}
 	for _, u := range s.NotProven {

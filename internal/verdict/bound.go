@@ -3,6 +3,8 @@ package verdict
 import (
 	"fmt"
 	"math"
+
+	"rotator/internal/plural"
 )
 
 // Part is the random sample of one run: of Population slots whose key only their header named,
@@ -73,7 +75,7 @@ func (f *facts) sampleText() string {
 		"all: with 95%% confidence at most %s (%s%%) %s under another key than their header says.",
 		digits(s.Checked), digits(*s.AtMostWrong),
 		percent(float64(*s.AtMostWrong)/float64(s.Population)),
-		verb(*s.AtMostWrong, "is", "are"))
+		plural.Form(*s.AtMostWrong, "is", "are"))
 }
 
 // percent returns a fraction in percent with two significant digits, without an exponent.

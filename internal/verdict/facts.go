@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -12,7 +13,8 @@ type facts struct {
 	Input
 	name string
 	// proof is the newest complete pass, or nil. since are the passes that began at the same time
-	// or later, or all passes without a proof, the newest first.
+	// or later, the newest first. Without a proof they begin with the newest one that read all
+	// targets of another job file, if there is one.
 	proof  *Pass
 	since  []*Pass
 	counts map[*Pass]counts
@@ -106,7 +108,7 @@ func study(in Input) *facts {
 		return cmp.Or(b.Started.Compare(a.Started), b.Ended.Compare(a.Ended))
 	})
 	for _, p := range passes {
-		if f.proof == nil && p.complete() {
+		if f.proof == nil && f.complete(p) {
 			f.proof = p
 		}
 		if f.proof == nil || p != f.proof && !p.Started.Before(f.proof.Started) {
@@ -114,12 +116,25 @@ func study(in Input) *facts {
 		}
 		f.counts[p] = f.count(p)
 	}
+	if read := slices.IndexFunc(f.since, isRead); f.proof == nil && read >= 0 {
+		f.since = f.since[:read+1] // what earlier passes found may have been moved since
+	}
 	f.callers()
 	return f
 }
 
-// complete reports whether a pass can prove something about all targets of the job.
-func (p *Pass) complete() bool { return p.Complete && !p.Incremental && !p.OtherJob }
+// isRead reports whether a pass read all targets of some job file to the end.
+func isRead(p *Pass) bool { return p.Complete && !p.Incremental }
+
+// complete reports whether a pass can prove something about the key and all targets of the job.
+func (f *facts) complete(p *Pass) bool {
+	return isRead(p) && !p.OtherJob && f.asked(p)
+}
+
+// asked reports whether the key was a source key of a pass.
+func (f *facts) asked(p *Pass) bool {
+	return p.Sources == nil || slices.Contains(p.Sources, f.Key.ARN)
+}
 
 // count sums up the figures of a pass about the key.
 func (f *facts) count(p *Pass) (c counts) {
@@ -158,6 +173,45 @@ func (f *facts) count(p *Pass) (c counts) {
 		f.waived = waived
 	}
 	return c
+}
+
+// Check returns an error if figures of the pass contradict each other.
+func (p *Pass) Check() error {
+	for _, t := range p.Targets {
+		if err := t.check(); err != nil {
+			return fmt.Errorf("target %s: %w", t.Name, err)
+		}
+	}
+	return nil
+}
+
+func (t Target) check() error {
+	s := t.Slots
+	sum := s.Rotated + s.Current + s.Remaining + s.Foreign + s.Failed + s.Conflict + s.Gone
+	if sum != s.Seen {
+		return fmt.Errorf("%d slots were seen, but the outcomes have the sum %d", s.Seen, sum)
+	}
+	under, failed := int64(0), int64(0)
+	for arn, k := range t.Keys {
+		under += k.Slots
+		if k.Moved < 0 || k.Unreadable < 0 || k.ByHeader < 0 || k.ByHeader > k.Slots ||
+			k.Moved+k.Unreadable > k.Slots {
+			return fmt.Errorf("under key %s are %d slots, but %d were moved, %d cannot be "+
+				"decrypted and %d were decided by their header", arn, k.Slots, k.Moved,
+				k.Unreadable, k.ByHeader)
+		}
+	}
+	for _, n := range t.Origins {
+		failed += n
+	}
+	switch {
+	case under > s.Seen:
+		return fmt.Errorf("%d slots were seen, but %d have a key", s.Seen, under)
+	case failed > s.Failed+s.Conflict:
+		return fmt.Errorf("%d slots failed, but the origins of %d are known",
+			s.Failed+s.Conflict, failed)
+	}
+	return nil
 }
 
 // movesCounted reports whether the keys of all moved slots were counted. Earlier versions did

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"rotator/internal/plural"
 )
 
 // row is one row of the decision table.
@@ -191,7 +193,7 @@ func (f *facts) sameKeyText() string {
 func (f *facts) deleting() string {
 	n := f.needed()
 	return fmt.Sprintf("is scheduled for deletion%s, and %s %s on it. Cancel the deletion.",
-		onDate(f.Key.Deletion), count(n, "ciphertext"), verb(n, "depends", "depend"))
+		onDate(f.Key.Deletion), count(n, "ciphertext"), plural.Form(n, "depends", "depend"))
 }
 
 func (f *facts) refusedCalls() string {
@@ -209,11 +211,11 @@ func (f *facts) remainingText() string {
 		began = "is disabled, but ciphertexts still depend on it."
 	}
 	seen := count(c.seen, "ciphertext")
-	if !p.complete() {
-		seen += " that " + p.name() + " read"
+	if !f.complete(p) {
+		seen += " that " + p.Name() + " read"
 	}
 	return fmt.Sprintf("%s %s of the %s in %s %s on it: %s.", began, digits(c.under), seen,
-		count(int64(len(p.Targets)), "place"), verb(c.under, "depends", "depend"),
+		count(int64(len(p.Targets)), "place"), plural.Form(c.under, "depends", "depend"),
 		where(c.byTarget))
 }
 
@@ -221,13 +223,13 @@ func (f *facts) againText() string {
 	p := f.later(isFound)
 	n := f.counts[p].found
 	return fmt.Sprintf("cannot be disabled. %s found %s under it after %s had left none there. "+
-		"A writer still uses the key.", upper(p.name()), count(n, "ciphertext"), f.proof.name())
+		"A writer still uses the key.", upper(p.Name()), count(n, "ciphertext"), f.proof.Name())
 }
 
 func (f *facts) versionsText() string {
 	c := f.counts[f.oldVersions()]
 	return fmt.Sprintf("cannot be disabled. %s of objects %s on it: %s.",
-		count(c.versions, "old version"), verb(c.versions, "depends", "depend"),
+		count(c.versions, "old version"), plural.Form(c.versions, "depends", "depend"),
 		where(c.versionsByTarget))
 }
 
@@ -239,27 +241,29 @@ func (f *facts) noLook() string {
 	p := f.since[0]
 	switch {
 	case p.OtherJob:
-		return none + " " + upper(p.name()) + " belongs to another version of the job file."
+		return none + " " + upper(p.Name()) + " belongs to another version of the job file."
+	case !f.asked(p):
+		return none + " The key was not a source key of " + p.Name() + "."
 	case p.Incremental:
-		return none + " " + upper(p.name()) + " read only what had changed since an earlier pass."
+		return none + " " + upper(p.Name()) + " read only what had changed since an earlier pass."
 	}
-	return fmt.Sprintf("%s %s has read %s so far.", none, upper(p.name()),
+	return fmt.Sprintf("%s %s has read %s so far.", none, upper(p.Name()),
 		count(f.counts[p].seen, "ciphertext"))
 }
 
 func (f *facts) movedText() string {
 	return fmt.Sprintf("%s moved %s. Only a later pass that finds no ciphertext to move proves it.",
-		upper(f.proof.name()), count(f.proven().moved, "ciphertext"))
+		upper(f.proof.Name()), count(f.proven().moved, "ciphertext"))
 }
 
 func (f *facts) staleText() string {
-	began := fmt.Sprintf("%s began at %s", upper(f.proof.name()), stamp(f.proof.Started))
+	began := fmt.Sprintf("%s began at %s", upper(f.proof.Name()), stamp(f.proof.Started))
 	why, run := f.stale()
 	switch {
 	case why == staleRun && run.Ended.IsZero():
-		return began + ", and " + run.name() + " has not ended."
+		return began + ", and " + run.Name() + " has not ended."
 	case why == staleRun:
-		return fmt.Sprintf("%s, before %s ended at %s.", began, run.name(), stamp(run.Ended))
+		return fmt.Sprintf("%s, before %s ended at %s.", began, run.Name(), stamp(run.Ended))
 	case why == staleFuture:
 		return began + ", which is in the future. Check the clocks."
 	}
@@ -282,7 +286,7 @@ func (f *facts) filteredText() string {
 }
 
 func (f *facts) headersText() string {
-	return "Some figures of " + f.proof.name() + " are not evidence. " + f.doubt()
+	return "Some figures of " + f.proof.Name() + " are not evidence. " + f.doubt()
 }
 
 func (f *facts) unreadableText() string {
@@ -294,7 +298,7 @@ func (f *facts) unreadableText() string {
 func (f *facts) unknownText() string {
 	n := f.blocked(ofUnknown)
 	text := fmt.Sprintf("%s failed, and %s may be under this key.", count(n, "slot"),
-		verb(n, "it", "they"))
+		plural.Form(n, "it", "they"))
 	if !f.Key.Symmetric {
 		text += " Ciphertexts under an asymmetric key have no header that identifies the key."
 	}
@@ -304,19 +308,19 @@ func (f *facts) unknownText() string {
 func (f *facts) unreadText() string {
 	n := f.blocked(ofUnread)
 	return fmt.Sprintf("%s could not be read, so KMS was not asked about %s.",
-		count(n, "item or slot"), verb(n, "it", "them"))
+		count(n, "item or slot"), plural.Form(n, "it", "them"))
 }
 
 func (f *facts) inUseText() string {
 	return fmt.Sprintf("No ciphertext was found under it, but it was used at %s by %s, after %s "+
-		"had begun.", stamp(f.used.Last), f.used.name(), f.proof.name())
+		"had begun.", stamp(f.used.Last), f.used.name(), f.proof.Name())
 }
 
 // none states that no ciphertext depends on the key, with its basis.
 func (f *facts) none() string {
 	return fmt.Sprintf("None of the %s in %s depends on it, as of %s, when %s began",
 		count(f.proven().seen, "ciphertext"), count(int64(len(f.proof.Targets)), "place"),
-		stamp(f.proof.Started), f.proof.name())
+		stamp(f.proof.Started), f.proof.Name())
 }
 
 func (f *facts) quietText() string {
@@ -375,8 +379,8 @@ func (c *Caller) name() string {
 	return name
 }
 
-// name returns how a pass is named within a sentence.
-func (p *Pass) name() string {
+// Name returns how a pass is named within a sentence.
+func (p *Pass) Name() string {
 	switch {
 	case p.Number == 0 && p.Command != "":
 		return "this " + p.Command

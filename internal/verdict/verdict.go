@@ -115,7 +115,10 @@ type Pass struct {
 	// it read only what had changed since an earlier pass; it is then never complete. OtherJob is
 	// true if the job file had other keys, targets or slots; it is then never complete, either.
 	Complete, Incremental, OtherJob bool
-	Targets                         []Target
+	// Sources are the ARNs of the source keys of the pass. The pass proves nothing about other
+	// keys. It is nil if all keys but the destination were source keys.
+	Sources []string
+	Targets []Target
 	// Empty names the targets and rules in which no ciphertext was found, without those that may
 	// be empty.
 	Empty []string

@@ -60,6 +60,7 @@ func clean() Input {
 				Started:  at("10:00:00"),
 				Ended:    at("10:30:00"),
 				Complete: true,
+				Sources:  []string{otherKey, oldKey},
 				Targets:  []Target{found("customers", 20_000), found("vault", 2_000)},
 			},
 		},
@@ -211,6 +212,16 @@ func decisionsNotProven() []decision {
 		}, NotProven, "no-look", notProvenText + "No pass has read all targets of this job to " +
 			"the " +
 			"end. Read-only pass 1 belongs to another version of the job file."},
+		{"a pass of another job file, after one with slots under it", func(in *Input) {
+			in.Passes[0].Targets[0].Keys[oldKey] = KeySlots{Slots: 20_001, Moved: 20_000}
+			in.Passes[0].OtherJob, in.Passes[1].OtherJob = true, true
+		}, NotProven, "no-look", notProvenText + "No pass has read all targets of this job to " +
+			"the end. Read-only pass 1 belongs to another version of the job file."},
+		{"a pass with another source key", func(in *Input) {
+			in.Passes = in.Passes[1:]
+			in.Passes[0].Sources = []string{otherKey}
+		}, NotProven, "no-look", notProvenText + "No pass has read all targets of this job to " +
+			"the end. The key was not a source key of read-only pass 1."},
 		{"the newest pass moved slots", func(in *Input) { in.Passes = in.Passes[:1] }, NotProven,
 			"moved", notProvenText + "Pass 1 moved 20,000 ciphertexts. Only a later pass that " +
 				"finds " +

@@ -1,6 +1,10 @@
 package verdict
 
-import "fmt"
+import (
+	"fmt"
+
+	"rotator/internal/plural"
+)
 
 // why returns further facts about a decision, one sentence each.
 func (f *facts) why(code Code) (list []string) {
@@ -48,5 +52,5 @@ func (f *facts) waivedText() []string {
 	}
 	n := int64(len(names))
 	return []string{fmt.Sprintf("%s %s waived: %s.", count(n, "failed slot"),
-		verb(n, "is", "are"), listed(names))}
+		plural.Form(n, "is", "are"), listed(names))}
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"rotator/internal/plural"
 )
 
 // digits writes a number with a comma after each thousand.
@@ -35,15 +37,7 @@ func count(n int64, noun string) string {
 
 // have returns "1 call has been" or "14 calls have been".
 func have(n int64, noun string) string {
-	return count(n, noun) + " " + verb(n, "has", "have") + " been"
-}
-
-// verb returns the form of a verb or pronoun for a number.
-func verb(n int64, one, many string) string {
-	if n == 1 {
-		return one
-	}
-	return many
+	return count(n, noun) + " " + plural.Form(n, "has", "have") + " been"
 }
 
 // where lists the targets with a number greater than 0.

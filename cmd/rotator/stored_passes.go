@@ -1,0 +1,257 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/report"
+	"rotator/internal/verdict"
+)
+
+// storedPass is a stored pass of a job, with its figures as Decide needs them.
+type storedPass struct {
+	summary *report.Summary
+	pass    verdict.Pass
+}
+
+// storedPasses holds the passes that can affect a verdict: the newest complete pass, and all
+// passes that began later. They are sorted, the newest first.
+type storedPasses []storedPass
+
+// maxHistory is the maximum number of passes of each kind that are read.
+const maxHistory = 200
+
+// readHistory reads the stored passes of a job. waivers are those whose slots are looked up in the
+// ledgers.
+func readHistory(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, waivers []verdict.Waiver,
+) (storedPasses, error) {
+	writing, err := writingPasses(ctx, passes, job, waivers)
+	if err != nil {
+		return nil, err
+	}
+	reading, err := readingPasses(ctx, passes, job, waivers)
+	if err != nil {
+		return nil, err
+	}
+	all := storedPasses(append(writing, reading...))
+	slices.SortStableFunc(all, func(a, b storedPass) int {
+		return b.pass.Started.Compare(a.pass.Started)
+	})
+	return all, nil
+}
+
+// enough reports whether earlier passes cannot affect a verdict: the newest complete pass is known,
+// and p ended before it began.
+func (h storedPasses) enough(p verdict.Pass) bool {
+	for _, k := range h {
+		proves := k.pass.Complete && !k.pass.OtherJob
+		if proves && !p.Ended.IsZero() && p.Ended.Before(k.pass.Started) {
+			return true
+		}
+	}
+	return len(h) >= maxHistory
+}
+
+// writingPasses reads the passes of runs, the last one first.
+func writingPasses(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, waivers []verdict.Waiver,
+) (list storedPasses, err error) {
+	record, err := passes.Last(ctx)
+	for number := record.Number; ; number-- {
+		switch {
+		case errors.Is(err, checkpoint.ErrNotFound):
+			return list, nil
+		case err != nil:
+			return nil, &storageError{what: "read the checkpoint", err: err}
+		}
+		k, err := keptPassOf(ctx, passes, record, job, waivers)
+		if err != nil {
+			return nil, err
+		}
+		if list.enough(k.pass) {
+			return list, nil
+		}
+		list = append(list, k)
+		if number <= 1 {
+			return list, nil
+		}
+		record, err = passes.Pass(ctx, number-1)
+		if errors.Is(err, checkpoint.ErrNotFound) {
+			return list, nil
+		}
+		if err != nil {
+			return nil, &storageError{what: "read the checkpoint", err: err}
+		}
+	}
+}
+
+// keptPassOf reads the figures of the pass of runs.
+func keptPassOf(
+	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job,
+	waivers []verdict.Waiver,
+) (k storedPass, err error) {
+	if k.summary, err = figuresOf(ctx, passes, record, job, "report"); err != nil {
+		return k, err
+	}
+	k.pass = k.summary.VerdictPass()
+	same, err := job.HasFingerprint(record.Fingerprint)
+	if err != nil {
+		return k, err
+	}
+	k.pass.OtherJob = !same
+	if record.Status != checkpoint.Finished {
+		if k.pass.Ended, err = lastSaved(ctx, passes, record); err != nil {
+			return k, err
+		}
+	}
+	if len(waivers) == 0 {
+		return k, nil
+	}
+	for chunk, err := range passes.Ledger(ctx, record) {
+		if err != nil {
+			return k, &storageError{what: "read the ledger", err: err}
+		}
+		k.pass.Exceptions = append(k.pass.Exceptions,
+			waivable(chunk.Entries, record.TokenKeys, waivers)...)
+	}
+	return k, nil
+}
+
+// lastSaved returns when a pass that is not finished was saved last. Nothing worked on it later,
+// except for writes that were not saved, and these remove ciphertexts from the source keys.
+func lastSaved(
+	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass,
+) (last time.Time, err error) {
+	last = record.Started
+	for t, target := range record.Targets {
+		for i := range target.Partitions {
+			progress, err := passes.Progress(ctx, record.Number, t, i)
+			if err != nil {
+				return last, &storageError{what: "read the checkpoint", err: err}
+			}
+			if progress.Saved.After(last) {
+				last = progress.Saved
+			}
+		}
+	}
+	return last, nil
+}
+
+// readingPasses reads the read-only passes, the last one first.
+func readingPasses(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, waivers []verdict.Waiver,
+) (list storedPasses, err error) {
+	for read, err := range passes.ReadPasses(ctx) {
+		if err != nil {
+			return nil, &storageError{what: "read the checkpoint", err: err}
+		}
+		same, err := job.HasFingerprint(read.Fingerprint)
+		if err != nil {
+			return nil, err
+		}
+		k := storedPass{summary: readSummary(read, job.Job, "report")}
+		k.pass = k.summary.VerdictPass()
+		k.pass.OtherJob = !same
+		k.pass.Exceptions = waivable(read.Failed, read.TokenKeys, waivers)
+		if list.enough(k.pass) {
+			break
+		}
+		list = append(list, k)
+	}
+	return list, nil
+}
+
+// waivable returns the failed slots that waivers name. A slot that kept changing, or for which a
+// service failed, cannot be waived: it must be tried again.
+func waivable(
+	entries []checkpoint.LedgerEntry, tokens map[string]string, waivers []verdict.Waiver,
+) (list []verdict.Exception) {
+	for _, e := range entries {
+		if e.Outcome != "failed" || e.Reason == "service-error" {
+			continue
+		}
+		names := func(w verdict.Waiver) bool {
+			return w.Target == e.Target && w.Ref == e.Ref && w.Path == e.Path
+		}
+		if !slices.ContainsFunc(waivers, names) {
+			continue
+		}
+		origin := string(e.Origin)
+		if token, ok := e.Origin.Token(); ok {
+			origin = cmp.Or(tokens[token], origin)
+		}
+		list = append(list, verdict.Exception{
+			Target: e.Target,
+			Ref:    e.Ref,
+			Path:   e.Path,
+			Blob:   e.Blob,
+			Origin: origin,
+		})
+	}
+	return list
+}
+
+// passes returns the passes for Decide, without the one that own is.
+func (h storedPasses) passes(own verdict.Pass) (list []verdict.Pass) {
+	for _, k := range h {
+		p := k.pass
+		if own.Number > 0 && p.Number == own.Number && p.ReadOnly == own.ReadOnly {
+			continue
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
+// provenBy returns stored passes of which only that of s can be the proof.
+func (h storedPasses) provenBy(s *report.Summary) storedPasses {
+	own := storedPass{s, s.VerdictPass()}
+	list := storedPasses{}
+	for _, k := range h {
+		if k.pass.Number == own.pass.Number && k.pass.ReadOnly == own.pass.ReadOnly {
+			own.pass.Exceptions = k.pass.Exceptions
+			continue
+		}
+		k.pass.Complete = false
+		list = append(list, k)
+	}
+	return append(storedPasses{own}, list...)
+}
+
+// exceptions returns the failed slots that waivers name, of the newest complete pass and of later
+// ones.
+func (h storedPasses) exceptions() (list []verdict.Exception) {
+	for _, k := range h {
+		list = append(list, k.pass.Exceptions...)
+		if k.pass.Complete && !k.pass.OtherJob {
+			break
+		}
+	}
+	return list
+}
+
+// newest returns the summary of the newest pass of this job file, or of the newest pass.
+func (h storedPasses) newest() *report.Summary {
+	for _, k := range h {
+		if !k.pass.OtherJob {
+			return k.summary
+		}
+	}
+	return h[0].summary
+}
+
+// check refuses figures that contradict each other.
+func (h storedPasses) check() error {
+	for _, k := range h {
+		if err := k.pass.Check(); err != nil {
+			return &storageError{what: "read the figures of " + k.pass.Name(), err: err}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,234 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/config"
+	"rotator/internal/report"
+	"rotator/internal/verdict"
+	"rotator/internal/version"
+)
+
+// defaultMaxAge is how old the proof may be by default.
+const defaultMaxAge = 24 * time.Hour
+
+// judge sets the verdicts of a result that has just been computed. h are the stored passes.
+func judge(s *report.Summary, job *config.Job, h storedPasses, keys map[string]verdict.Key) {
+	own := s.VerdictPass()
+	s.Judge(verdict.Input{
+		Now:     time.Now().UTC(),
+		JobFile: job.File(),
+		Passes:  append(h.passes(own), own),
+	}, keys)
+}
+
+// judgeStored sets the verdicts of the result of a stored pass. If the user chose the pass, no
+// other pass is the proof, but what later passes found counts.
+func (f verdictFlags) judgeStored(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, s *report.Summary, chosen bool,
+) error {
+	waivers, err := readWaivers(f.waivers)
+	if err != nil {
+		return err
+	}
+	h, err := readHistory(ctx, passes, job, waivers)
+	if err == nil {
+		if chosen {
+			h = h.provenBy(s)
+		}
+		now := time.Now().UTC()
+		s.Judge(f.input(now, job, h, waivers), nil)
+		s.Notes = append(s.Notes, verdict.NotesOn(waivers, h.exceptions(), now)...)
+		return nil
+	}
+	if !checkpoint.IsUnreadable(err) {
+		return err
+	}
+	own := s.VerdictPass()
+	own.Doubts = append(own.Doubts, "Other passes of the job cannot be read")
+	s.Judge(f.input(time.Now().UTC(), job, storedPasses{{s, own}}, waivers), nil)
+	return nil
+}
+
+// keyStates returns the states of the source keys when the command began.
+func (s *session) keyStates() map[string]verdict.Key {
+	keys := map[string]verdict.Key{}
+	for _, k := range s.wiring.keys.Sources {
+		state := cmp.Or(k.Unusable.State, "Enabled")
+		keys[k.ARN] = verdict.Key{State: state, Deletion: k.Unusable.Deletion}
+	}
+	return keys
+}
+
+// judgeRead sets the verdicts of a read-only pass. Stored passes that cannot be read are left out,
+// with a note.
+func (s *session) judgeRead(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	defer cancel()
+	var h storedPasses
+	store, err := s.storeToRead(ctx)
+	if err == nil {
+		h, err = readHistory(ctx, checkpoint.NewPasses(store, s.job.Job), s.job, nil)
+	}
+	if err != nil && !absent(err) {
+		s.summary.Notes = append(s.summary.Notes, "the verdict rests on this pass only, because "+
+			"earlier passes cannot be read: "+s.secrets.Text(s.headline(err)))
+	}
+	judge(s.summary, s.job, h, s.keyStates())
+}
+
+// verdictFlags are the flags of report that concern verdicts.
+type verdictFlags struct {
+	gate    bool
+	maxAge  time.Duration
+	waivers string
+}
+
+// addTo adds the flags to a command.
+func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.gate, "verdict", false,
+		"print only the verdict on each source key, and exit with the code of the worst one")
+	flags.DurationVar(&f.maxAge, "max-age", defaultMaxAge,
+		"how old the proof for an enabled key may be")
+	flags.StringVar(&f.waivers, "waivers", "",
+		"CSV file with failed slots that do not block a verdict")
+}
+
+func (f *verdictFlags) validate(flags *pflag.FlagSet) error {
+	if f.maxAge <= 0 {
+		return usagef("--max-age %s: must be longer than 0, such as 24h", f.maxAge)
+	}
+	for _, other := range []string{"ledger", "check", "pass", "read-pass", "history"} {
+		if f.gate && flags.Changed(other) {
+			return usagef("--verdict and --%s cannot be combined: the verdict takes all stored "+
+				"passes into account", other)
+		}
+	}
+	if (flags.Changed("ledger") || flags.Changed("history")) &&
+		(flags.Changed("max-age") || flags.Changed("waivers")) {
+		return usagef("--ledger and --history cannot be combined with --max-age or --waivers")
+	}
+	return nil
+}
+
+// gateOf prints the verdict on each source key of a job. Its error has the exit code of the worst
+// one.
+func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) error {
+	waivers, err := readWaivers(f.waivers)
+	if err != nil {
+		return err
+	}
+	store, err := c.openExisting(ctx, job)
+	if err != nil {
+		return err
+	}
+	h, err := readHistory(ctx, checkpoint.NewPasses(store, job.Job), job, waivers)
+	if err != nil {
+		return err
+	}
+	if len(h) == 0 {
+		return problem(job, "job", fmt.Sprintf(
+			"the checkpoint has no pass of job %s; rotator verify makes one", job.Job))
+	}
+	if err := h.check(); err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	newest := h.newest()
+	newest.Judge(f.input(now, job, h, waivers), nil)
+	g := report.Gate{
+		Job:       job.Job,
+		Generated: now,
+		MaxAge:    f.maxAge.String(),
+		Version:   version.String(),
+		Exit:      verdict.Worst(newest.Verdicts),
+		Verdicts:  newest.Verdicts,
+		Notes:     append([]string{}, verdict.NotesOn(waivers, h.exceptions(), now)...),
+	}
+	write := g.Text
+	if c.output == "json" {
+		write = g.JSON
+	}
+	if err := write(c.out); err != nil {
+		return err
+	}
+	return gateError(g)
+}
+
+func (f verdictFlags) input(
+	now time.Time, job *config.Job, h storedPasses, waivers []verdict.Waiver,
+) verdict.Input {
+	return verdict.Input{
+		Now:     now,
+		MaxAge:  f.maxAge,
+		JobFile: job.File(),
+		Passes:  h.passes(verdict.Pass{}),
+		Waivers: waivers,
+	}
+}
+
+// gateError returns the error with the exit code of the gate, or nil.
+func gateError(g report.Gate) error {
+	if g.Exit == exitDone {
+		return nil
+	}
+	text := "no source key is known, so there is no verdict"
+	var worst []string
+	for _, v := range g.Verdicts {
+		if v.Exit == g.Exit {
+			worst = append(worst, fmt.Sprintf("%s: %s (%s)", cmp.Or(v.Alias, v.Key), v.Code,
+				v.Reason))
+		}
+	}
+	if len(worst) > 0 {
+		text = strings.Join(worst, "; ")
+	}
+	return &outcomeError{code: g.Exit, text: text}
+}
+
+// readWaivers reads a file of waivers. It returns none if path is "".
+func readWaivers(path string) ([]verdict.Waiver, error) {
+	if path == "" {
+		return nil, nil
+	}
+	problems := &config.Problems{File: path}
+	file, err := os.Open(path)
+	if err != nil {
+		problems.List = []config.Problem{{Detail: fmt.Sprintf("cannot read the waivers: %v",
+			errors.Unwrap(err))}}
+		return nil, problems
+	}
+	defer func() { _ = file.Close() }()
+	waivers, err := verdict.ReadWaivers(file)
+	for _, one := range eachOf(err) {
+		problem := config.Problem{Detail: one.Error()}
+		if at := (*verdict.LineError)(nil); errors.As(one, &at) {
+			problem = config.Problem{Detail: at.Detail, Line: at.Line, Column: 1}
+		}
+		problems.List = append(problems.List, problem)
+	}
+	if len(problems.List) > 0 {
+		return nil, problems
+	}
+	return waivers, nil
+}
+
+// eachOf returns the errors that err joins, or err itself; none for nil.
+func eachOf(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
