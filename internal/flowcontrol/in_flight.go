@@ -9,10 +9,10 @@ import (
 
 // The limits for requests whose responses take unusually long.
 const (
-	// A time without any response counts as a stall if it is at least minStall and at least
-	// stallFactor times the usual time until a response.
-	minStall    = 50 * time.Millisecond
-	stallFactor = 2
+	// A time without any response counts as a stall if it is longer than minStall, and a request
+	// sent in it took longer than usual by minStall. All requests of this time arrive together.
+	// In a shorter stall they are less than 5% of the rate.
+	minStall = 45 * time.Millisecond
 	// usualShift is the weight of a new response in the moving average: 1/2^usualShift.
 	usualShift = 5
 	// permitValid is the maximum time between a permit and the request. If all requests are
@@ -23,8 +23,10 @@ const (
 // inFlight counts the requests of a limiter that are in flight. After a stall of the network
 // or of the service, all of them can arrive at the same moment. Therefore at most one second's
 // worth of requests is in flight, and after a stall the limiter waits until the average rate,
-// including these requests, is within the limit again. The zero value is ready for use.
+// including these requests, is within the limit again.
 type inFlight struct {
+	minStall time.Duration // at least the constant minStall
+
 	requests     atomic.Int64 // requests in flight
 	lastResponse atomic.Int64 // time of the last response, in nanoseconds since 1970
 	usual        atomic.Int64 // moving average of the time until a response, in nanoseconds
@@ -33,6 +35,12 @@ type inFlight struct {
 	silentSince time.Time // start of the last long time without responses
 	silentUntil time.Time // end of that time
 	pending     int64     // requests in flight at that end, until they are counted as stalled
+}
+
+// minStallAt returns the minimum length of a stall at a rate. Below 20 requests a second, it is the
+// time between two requests, because one request more than the rate is allowed.
+func minStallAt(perSecond float64) time.Duration {
+	return max(minStall, time.Duration(0.9/perSecond*float64(time.Second)))
 }
 
 // full reports whether another request must wait for a response. One request a second is
@@ -51,8 +59,8 @@ func (f *inFlight) countResponse(sent, now time.Time) (arrivedTogether int64) {
 		f.usual.Store(max(1, int64(took)))
 		return 0
 	}
-	long := time.Duration(usual*stallFactor) + minStall
-	silent := now.UnixNano()-last > int64(long)
+	long := time.Duration(usual) + f.minStall
+	silent := now.UnixNano()-last > int64(f.minStall)
 	if took > long || silent {
 		arrivedTogether = f.stalled(sent, now, long, silent, time.Unix(0, last), left+1)
 		took = min(took, long)

@@ -55,6 +55,7 @@ func newTokenBucket(perSecond float64) *tokenBucket {
 		perSecond: perSecond,
 		spare:     1,
 		changed:   make(chan struct{}),
+		inFlight:  inFlight{minStall: minStallAt(perSecond)},
 	}
 	burst, refill := b.limits()
 	b.tokens = rate.NewLimiter(tokensPerSecond(refill), tokensOf(burst))
