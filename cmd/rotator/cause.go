@@ -61,9 +61,9 @@ func short(operation *smithy.OperationError) string {
 
 // requestID returns the id that a service gave to a request, for AWS Support.
 func requestID(err error) string {
-	var answered interface{ ServiceRequestID() string }
-	if errors.As(err, &answered) && answered.ServiceRequestID() != "" {
-		return " (request id " + answered.ServiceRequestID() + ")"
+	var response interface{ ServiceRequestID() string }
+	if errors.As(err, &response) && response.ServiceRequestID() != "" {
+		return " (request id " + response.ServiceRequestID() + ")"
 	}
 	return ""
 }

@@ -58,26 +58,26 @@ func waitInParallel() {
 	}
 }
 
-// TestScripts runs testdata/*.txtar: what a user types, against a fake AWS of its
-// own for each script. Beside the usual commands there are
+// TestScripts runs testdata/*.txtar: the commands of a user, with a separate fake AWS for each
+// script. In addition to the commands of package testscript there are
 //
-//	exits CODE rotator ARG...   run, and expect an exit code
-//	writes N                    expect that N write requests have reached the targets
+//	exits CODE rotator ARG...   run a command that must exit with a code
+//	writes N                    check that the targets received N write requests
 //	disable KEY                 disable a key: old, new or third
 //	enable KEY                  enable it again
 //	retire KEY                  schedule the deletion of a key
 //	renew KEY [N]               rotate a key to new material, after N more requests to KMS
-//	repoint ALIAS KEY           make an alias stand for another key
+//	repoint ALIAS KEY           point an alias at another key
 //	rewrite ID KEY              store a new ciphertext in an item, or an object prod/N
 //	damage ID                   change the last byte of an item's ciphertext
 //	store KEY [FILE]            store an object in the bucket vault: empty, or with a file's text
-//	pose KEY AS                 let the headers of new ciphertexts lie: KEY poses as AS
-//	share KEY ID...             store one new ciphertext in all these items
-//	quota CODE APPLIED DEFAULT  what Service Quotas says of KMS; 0: nothing
-//	hold PATH                   lock a checkpoint as another run would
+//	pose KEY AS                 give new ciphertexts under KEY the headers of key AS
+//	share KEY ID...             store the same new ciphertext in several items
+//	quota CODE APPLIED DEFAULT  set the quotas of KMS; 0 means that there is none
+//	hold PATH                   lock a checkpoint like another run
 //	deny OPERATION              refuse an operation: dynamodb:Scan
-//	allow OPERATION             take that back
-//	kept FILE                   expect that the read-only pass whose result is in stdout, as JSON,
+//	allow OPERATION             allow it again
+//	kept FILE                   check that the read-only pass whose JSON result is in stdout
 //	                            is printed again by report with the job file FILE
 func TestScripts(t *testing.T) {
 	t.Parallel()

@@ -24,7 +24,7 @@ const (
 	exitExceptions  = 3  // complete, with slots in the ledger
 	exitRemaining   = 4  // slots under a source key remain
 	exitUsage       = 64 // the command line
-	exitUnavailable = 69 // a service stayed away; resumable
+	exitUnavailable = 69 // a service was unavailable; resumable
 	exitStorage     = 73 // checkpoint, audit log or report cannot be written
 	exitInterrupted = 75 // stopped before the end; resumable
 	exitBusy        = 76 // another run holds the state, or took it over

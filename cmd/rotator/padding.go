@@ -12,7 +12,7 @@ import (
 
 // withPadding sets the padding of the formats of targets from the totals of a
 // pass: whether the texts of each rule are padded. It returns the names of the
-// targets whose formats changed.  It must be called only after all items have
+// targets whose formats changed. It must be called only after all items have
 // been counted. The result then depends neither on the order in which items are
 // read nor on the number of processes.
 func withPadding(targets []rotate.Target, totals map[string]checkpoint.Counts) map[string]bool {

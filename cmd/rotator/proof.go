@@ -25,7 +25,7 @@ type namer interface {
 	Names(ctx context.Context) ([]string, error)
 }
 
-// owned is a source that knows the account that owns its place; "" if it is
+// owned is a source that knows the account that owns its table or bucket; "" if it is
 // unknown.
 type owned interface {
 	Account(ctx context.Context, caller string) string
@@ -181,7 +181,7 @@ func (s *session) hint(ctx context.Context) {
 	}
 }
 
-// namesIn lists names in the place of a target. On failure it returns none.
+// namesIn lists existing names in a target. It returns none after an error.
 func (s *session) namesIn(ctx context.Context, target string) []string {
 	for _, p := range s.wiring.targets {
 		if source, ok := p.source.(namer); ok && p.name == target {

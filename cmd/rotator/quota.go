@@ -19,11 +19,11 @@ import (
 	"rotator/internal/retry"
 )
 
-// quotaTimeout bounds each question to Service Quotas: an answer is nice to have,
-// and from a private network there may be none.
+// quotaTimeout limits each request to Service Quotas. The response is optional, and in a private
+// network there may be none.
 const quotaTimeout = 10 * time.Second
 
-// The quotas of KMS that ReEncrypt draws on ("Request quotas" in the developer guide
+// The quotas of KMS that ReEncrypt uses ("Request quotas" in the developer guide
 // of KMS; codes as Service Quotas lists them).
 const (
 	symmetricQuota = "L-6E3AF000" // Cryptographic operations (symmetric) request rate

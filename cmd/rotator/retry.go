@@ -60,7 +60,7 @@ func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFla
 		return err
 	}
 	p := &pass{passes: passes, record: record}
-	if err := s.believe(ctx, state, p); err != nil {
+	if err := s.checkAuditLogs(ctx, state, p); err != nil {
 		return err
 	}
 	targets, err := s.paddedTargets(ctx, p)

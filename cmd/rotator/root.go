@@ -25,8 +25,7 @@ import (
 type streams struct {
 	in       io.Reader
 	out, err io.Writer
-	// terminal is what err writes to where that is a terminal, for the progress bar; else
-	// nil.
+	// terminal is stderr if it is a terminal, for the progress bar, otherwise nil.
 	terminal *os.File
 	secrets  *redact.Redactor
 	// result is the writer under out. It keeps the first error, because some callers, such

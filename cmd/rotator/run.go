@@ -65,7 +65,7 @@ func runJob(
 	state.passBegins(job)
 	s.summary.Pass = p.record.Number
 	s.summary.Started = p.record.Started
-	if err := s.believe(ctx, state, p); err != nil {
+	if err := s.checkAuditLogs(ctx, state, p); err != nil {
 		return err
 	}
 	s.stopsEarly = rotate.Early{Most: most, Proven: s.provenBefore(ctx,
@@ -97,10 +97,10 @@ func runJob(
 	return s.exceptions()
 }
 
-// believe checks the audit logs against the checkpoint before the pass starts, and adds a note
-// to the report for each log that lacks lines.
-func (s *session) believe(ctx context.Context, state *state, p *pass) error {
-	notes, err := state.believe(ctx, p.passes, p.record)
+// checkAuditLogs checks the audit logs against the checkpoint before the pass starts, and adds a
+// note to the report for each log that lacks lines.
+func (s *session) checkAuditLogs(ctx context.Context, state *state, p *pass) error {
+	notes, err := state.checkAuditLogs(ctx, p.passes, p.record)
 	for _, note := range notes {
 		s.logger.Warn(note)
 	}

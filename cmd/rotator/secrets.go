@@ -104,7 +104,7 @@ func withoutOutput(err error) error {
 	}
 	text := "credential_process did not print a JSON object of credentials; " +
 		"its output is not shown"
-	// Other causes quote a value, such as an Expiration that is no time.
+	// Other causes quote a value, such as an Expiration that is not a time.
 	if cause := (*json.SyntaxError)(nil); errors.As(process.Err, &cause) {
 		text += ": " + cause.Error()
 	}

@@ -43,12 +43,12 @@ type stopper struct {
 	cancel context.CancelFunc
 	exit   func(code int)
 
-	mu      sync.Mutex
-	began   time.Time // of the first signal; zero before
-	command string    // "run"; "" before a job file is named
-	file    string    // job file
-	phase   phase
-	stands  string // the progress of the pass, in the phase saved
+	mu       sync.Mutex
+	began    time.Time // of the first signal; zero before
+	command  string    // "run"; "" before a job file is named
+	file     string    // job file
+	phase    phase
+	progress string // the progress of the pass, in the phase saved
 }
 
 // stopSignals returns a channel of the signals that stop a command. A SIGHUP that is ignored
@@ -129,10 +129,10 @@ func (s *stopper) names(command, file string) {
 }
 
 // reached records the phase of the command and, in the phase saved, the progress of the pass.
-func (s *stopper) reached(at phase, stands string) {
+func (s *stopper) reached(at phase, progress string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.phase, s.stands = at, stands
+	s.phase, s.progress = at, progress
 }
 
 // stopped returns the final message of a command that a signal has stopped. ok is false
@@ -149,7 +149,7 @@ func (s *stopper) stopped() (text string, ok bool) {
 	case s.phase == beforeWork:
 		text += ", before any item was read"
 	case s.phase == saved:
-		text += "; " + s.stands
+		text += "; " + s.progress
 	case readOnly(s.command):
 		text += "; not all items were read"
 	default:
@@ -158,7 +158,7 @@ func (s *stopper) stopped() (text string, ok bool) {
 	if s.command == "" {
 		return text, true
 	}
-	return text + ". " + goOn(s.command, s.file), true
+	return text + ". " + resumeAdvice(s.command, s.file), true
 }
 
 // passes reports whether the command works on the items of the targets. It must be called
@@ -174,13 +174,13 @@ func (s *stopper) afterEnd() string {
 	case "":
 		return ""
 	case "run", "retry":
-		return ". The next run finds again what was not saved. " + goOn(s.command, s.file)
+		return ". The next run finds again what was not saved. " + resumeAdvice(s.command, s.file)
 	}
-	return ". " + goOn(s.command, s.file)
+	return ". " + resumeAdvice(s.command, s.file)
 }
 
-// goOn returns a sentence with the command line that continues a stopped command.
-func goOn(command, file string) string {
+// resumeAdvice returns a sentence with the command line that continues a stopped command.
+func resumeAdvice(command, file string) string {
 	line := fmt.Sprintf("rotator %s -f %s", command, shellWord(file))
 	switch {
 	case readOnly(command):
@@ -228,12 +228,12 @@ func (s *session) halted(worked error) {
 	if worked == nil || !interrupted(worked) {
 		return
 	}
-	stands := "the entries that were tried are saved"
+	progress := "the entries that were tried are saved"
 	if s.summary.Command == "run" {
-		stands = fmt.Sprintf("pass %d is at %s%s, saved",
+		progress = fmt.Sprintf("pass %d is at %s%s, saved",
 			s.summary.Pass, plural.Count(s.summary.Slots.Seen, "slot"), s.share())
 	}
-	s.stop.reached(saved, stands)
+	s.stop.reached(saved, progress)
 }
 
 // share returns the percentage of items that are done, or "" if their number is unknown.

@@ -173,9 +173,9 @@ func (s *state) kept() checkpoint.AuditLog {
 	return kept
 }
 
-// believe passes the lines that the checkpoint has recorded to the audit log.
+// checkAuditLogs passes the lines that the checkpoint has recorded to the audit log.
 // It returns a note for each log that lacks such a line.
-func (s *state) believe(
+func (s *state) checkAuditLogs(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
 ) (notes []string, err error) {
 	logs, err := passes.Logs(ctx, pass)
