@@ -1,6 +1,5 @@
-// Package deploy_test checks that what is shipped for deployment holds what it
-// promises: job files that load, policies without Decrypt and wildcards, a
-// manifest that keeps its pod restricted.
+// Package deploy_test checks the files for deployment: the example job files load, the policies
+// contain neither Decrypt nor wildcards, and the manifest restricts its pod.
 package deploy_test
 
 import (
@@ -20,7 +19,7 @@ import (
 	"rotator/internal/config"
 )
 
-// actions is a list in IAM JSON, which may also be one string.
+// actions is a list of strings in IAM JSON, which can be a single string.
 type actions []string
 
 func (a *actions) UnmarshalJSON(text []byte) error {
@@ -43,7 +42,7 @@ type statement struct {
 	Resource    actions
 }
 
-// allowed is every action of a policy, and on what.
+// allowed returns the resources of each action of a policy.
 func (p policy) allowed() map[string][]string {
 	all := map[string][]string{}
 	for _, s := range p.Statement {
@@ -69,7 +68,7 @@ func readPolicy(t *testing.T, path string) policy {
 	return p
 }
 
-// mistakes are what no policy may hold.
+// mistakes returns the parts of a policy that are not allowed.
 func (p policy) mistakes() []string {
 	var list []string
 	if p.Version != "2012-10-17" || len(p.Statement) == 0 {
@@ -87,10 +86,10 @@ func (p policy) mistakes() []string {
 		if reads := []string{"servicequotas:GetServiceQuota",
 			"servicequotas:GetAWSDefaultServiceQuota"}; slices.Equal(s.Action, reads) &&
 			slices.Equal(s.Resource, []string{"*"}) {
-			continue // actions that know no resources
+			continue // these actions do not support resources
 		}
 		for _, resource := range s.Resource {
-			// Only the objects of a prefix may end in a wildcard.
+			// A wildcard is allowed only at the end of an object resource.
 			if name := strings.TrimSuffix(resource, "/PREFIX*"); strings.Contains(name, "*") ||
 				!strings.HasPrefix(name, "arn:aws:") {
 				list = append(list, "it reaches "+resource)
@@ -115,14 +114,14 @@ func TestPolicies(t *testing.T) {
 			base == "quota.json" {
 			for action := range allowed {
 				if strings.HasPrefix(action, "kms:") {
-					t.Errorf("%s: it needs no %s", path, action)
+					t.Errorf("%s: the policy does not need %s", path, action)
 				}
 			}
 			continue
 		}
 		if keys := allowed["kms:ReEncryptTo"]; len(keys) != 1 ||
 			!strings.HasSuffix(keys[0], "NEW-KEY-ID") {
-			t.Errorf("%s: ReEncryptTo on %v, want the new key alone", path, keys)
+			t.Errorf("%s: ReEncryptTo on %v, want only the new key", path, keys)
 		}
 		if keys := allowed["kms:ReEncryptFrom"]; len(keys) != 2 {
 			t.Errorf("%s: ReEncryptFrom on %v, want both keys", path, keys)
@@ -136,14 +135,14 @@ func TestPolicies(t *testing.T) {
 				) bool {
 					return strings.HasPrefix(verb, read)
 				}) {
-					t.Errorf("%s: an audit may %s", path, action)
+					t.Errorf("%s: the policy allows %s for an audit", path, action)
 				}
 			}
 		}
 	}
 }
 
-// Every mistake is found: the check of the policies can fail.
+// TestMistakesAreFound: the check of the policies detects every kind of mistake.
 func TestMistakesAreFound(t *testing.T) {
 	bad := policy{Version: "2012-10-17", Statement: []statement{{
 		Sid:      "A",
@@ -158,7 +157,7 @@ func TestMistakesAreFound(t *testing.T) {
 	}
 }
 
-// documents reads all documents of the manifest, by kind.
+// documents returns all documents of the manifest by kind.
 func documents(t *testing.T) map[string]map[string]any {
 	t.Helper()
 	file, err := os.Open("kubernetes/cronjob.yaml")
@@ -178,7 +177,7 @@ func documents(t *testing.T) map[string]map[string]any {
 	}
 }
 
-// at walks down maps by name and lists by index.
+// at returns the value at a path of map keys and list indexes.
 func at(t *testing.T, value any, steps ...any) any {
 	t.Helper()
 	for _, step := range steps {
@@ -189,7 +188,7 @@ func at(t *testing.T, value any, steps ...any) any {
 			value = value.([]any)[s]
 		}
 		if value == nil {
-			t.Fatalf("there is no %v in %v", step, steps)
+			t.Fatalf("the manifest has no %v in %v", step, steps)
 		}
 	}
 	return value
@@ -233,8 +232,8 @@ func TestCronJobIsRestricted(t *testing.T) {
 	}
 }
 
-// The job file in the manifest loads, and keeps its state where the volume is
-// mounted: the root file system is read-only.
+// TestCronJobCarriesAJobFile: the job file in the manifest loads. Its state is on the mounted volume, because
+// the root file system is read-only.
 func TestCronJobCarriesAJobFile(t *testing.T) {
 	docs := documents(t)
 	pod := at(t, docs["CronJob"], "spec", "jobTemplate", "spec", "template", "spec")
@@ -253,6 +252,6 @@ func TestCronJobCarriesAJobFile(t *testing.T) {
 	}
 	if args := at(t, pod, "containers", 0, "args").([]any); !slices.Contains(args,
 		any(at(t, pod, "containers", 0, "volumeMounts", 0, "mountPath").(string)+"/job.yaml")) {
-		t.Errorf("the job file is not where %v looks", args)
+		t.Errorf("the arguments %v do not name the mounted job file", args)
 	}
 }

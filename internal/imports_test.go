@@ -1,4 +1,4 @@
-// Package internal_test keeps the layers of the program apart.
+// Package internal_test checks which packages import which.
 package internal_test
 
 import (
@@ -17,7 +17,7 @@ import (
 	"testing"
 )
 
-// allowed returns the packages of this module that each package may import, tests excepted.
+// allowed returns the packages of this module that each package may import, except in tests.
 // "sdk" stands for aws-sdk-go-v2, "zap" for go.uber.org/zap.
 func allowed() map[string][]string {
 	return map[string][]string{
@@ -132,7 +132,7 @@ func allowed() map[string][]string {
 	}
 }
 
-// sources returns every Go file of the program but tests, by directory.
+// sources returns the Go files of the program by directory, without tests.
 func sources(t *testing.T) map[string][]string {
 	t.Helper()
 	files := map[string][]string{}
@@ -160,7 +160,7 @@ func TestImportDirection(t *testing.T) {
 	for dir, files := range sources(t) {
 		may, known := rules[dir]
 		if !known {
-			t.Errorf("%s is in no layer: add it to allowed, with what it may import", dir)
+			t.Errorf("%s is not in the table: add it to allowed, with the packages that it may import", dir)
 		}
 		for _, file := range files {
 			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
@@ -170,14 +170,14 @@ func TestImportDirection(t *testing.T) {
 			for _, spec := range parsed.Imports {
 				path := strings.Trim(spec.Path.Value, `"`)
 				if name := layer(path); name != "" && !slices.Contains(may, name) {
-					t.Errorf("%s imports %s, and may import only %v", file, path, may)
+					t.Errorf("%s imports %s, but may import only %v", file, path, may)
 				}
 			}
 		}
 	}
 }
 
-// layer names what an import path is in the rules; "" is not ruled.
+// layer returns the name of an import path in the table, or "" if the table does not restrict it.
 func layer(path string) string {
 	switch {
 	case strings.HasPrefix(path, "rotator/"):
@@ -261,7 +261,7 @@ func TestOnlyTestsLinkSM2(t *testing.T) {
 	}
 }
 
-// shipped is the program of the release. The fake AWS and the demo are no part of it.
+// shipped is the program of the release. It does not contain the fake AWS and the demo.
 const shipped = "rotator/cmd/rotator"
 
 // linked is a package of this module that a program links.
@@ -270,7 +270,7 @@ type linked struct {
 	GoFiles, IgnoredGoFiles []string
 }
 
-// linkedBy returns the packages of this module that a program links, by the go command.
+// linkedBy returns the packages of this module that a program links, according to the go command.
 func linkedBy(t *testing.T, program string) (packages []linked) {
 	t.Helper()
 	list := exec.Command("go", "list", "-deps",

@@ -1,6 +1,6 @@
 // Command rotator-demo shows rotator on a fake AWS. Without a subcommand it takes rotator
 // through a complete migration and then decrypts every ciphertext, to prove that nothing was
-// lost. With serve it starts the fake AWS alone, so that rotator and other programs can be
+// lost. With serve it starts only the fake AWS, so that rotator and other programs can be
 // tried against it. It needs no AWS account and sends no request to AWS.
 package main
 

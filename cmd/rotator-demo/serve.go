@@ -31,7 +31,7 @@ func newServeCommand() *cobra.Command {
 	var config serveConfig
 	cmd := &cobra.Command{
 		Use:   "serve",
-		Short: "Start the fake AWS alone",
+		Short: "Start only the fake AWS",
 		Long: `Start the fake AWS and serve until SIGINT or SIGTERM.
 
 The fake implements the parts of KMS, DynamoDB, S3, STS and Service Quotas that

@@ -356,7 +356,7 @@ type recordReader struct {
 	closed      bool
 	header      [5]byte
 	headerBytes int // bytes of the header
-	left        int // bytes of the record behind its header
+	left        int // bytes of the record after its header
 }
 
 // Read implements net.Conn.

@@ -32,7 +32,7 @@ import (
 )
 
 // Client is a KMS client. Its ReEncrypt does not build a middleware stack, and uses
-// connections without goroutines of their own. All other operations are those of the
+// connections that have no goroutines. All other operations are those of the
 // SDK. A Client is safe for concurrent use.
 //
 // The URL and the headers of a request are taken from the first ReEncrypt request of the SDK.

@@ -28,7 +28,7 @@ const ApplicationKey = "AKIAAPPLICATION00000"
 //   - No operation is called that a rotation does not need, above all not kms:Decrypt.
 //   - No request contains a secret.
 //
-// It observes the fake AWS (Watch) or any other server (Proxy). An Env has a Watcher of its own,
+// It observes the fake AWS (Watch) or any other server (Proxy). An Env has a separate Watcher
 // with more rules.
 type Watcher struct {
 	allowed []string // further operations that are allowed

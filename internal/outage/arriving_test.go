@@ -105,7 +105,7 @@ func TestArrivingBody(t *testing.T) {
 				var gone *givenUpError
 				if errors.As(err, &gone) != c.gone || !c.gone && err != nil ||
 					took > 20*time.Second {
-					t.Errorf("%v after %v", err, took)
+					t.Errorf("error %v after %v", err, took)
 				}
 				if len(w.notices) != c.notices {
 					t.Errorf("notices %+v at %v, want %d", w.notices, w.at, c.notices)

@@ -207,7 +207,7 @@ func (w *testService) checkLines(t *testing.T) {
 		}
 	}
 	if last := w.notices[4]; last.Attempts < 60 && w.notices[0].Err != nil {
-		t.Errorf("%d vain attempts", last.Attempts)
+		t.Errorf("the last notice has %d attempts", last.Attempts)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestFailuresBetweenAnswers(t *testing.T) {
 		time.Sleep(time.Minute)
 		stop()
 		if len(w.notices) > 0 || w.served < 60*20 {
-			t.Errorf("%d served, notices %+v", w.served, w.notices)
+			t.Errorf("%d requests were served, notices %+v", w.served, w.notices)
 		}
 	})
 }
@@ -342,7 +342,7 @@ func TestUnneededService(t *testing.T) {
 		time.Sleep(time.Minute)
 		w.set(func(string) (time.Duration, error) { return 0, nil })
 		if err := w.send(gate, ""); err != nil || len(w.notices) > 1 {
-			t.Errorf("%v, notices %+v", err, w.notices)
+			t.Errorf("error %v, notices %+v", err, w.notices)
 		}
 		stop()
 	})
@@ -394,12 +394,12 @@ func TestAwait(t *testing.T) {
 		}
 		if err := held.Await(t.Context(), 1500*time.Millisecond); err != nil ||
 			time.Since(began) != 1500*time.Millisecond {
-			t.Errorf("%v after %v", err, time.Since(began))
+			t.Errorf("error %v after %v", err, time.Since(began))
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := held.Await(ctx, time.Hour); !errors.Is(err, context.Canceled) {
-			t.Errorf("%v", err)
+			t.Errorf("a request failed: %v", err)
 		}
 		wait.Wait()
 		if fmt.Sprint(order) != "[0 at 1s 1 at 2s 2 at 3s 3 at 4s]" {
@@ -477,7 +477,7 @@ func TestSilentBody(t *testing.T) {
 		var gone *givenUpError
 		took := time.Since(w.began)
 		if !errors.As(err, &away) || !errors.As(err, &gone) || took > 11*time.Second {
-			t.Errorf("%v after %v", err, took)
+			t.Errorf("error %v after %v", err, took)
 		}
 		if len(w.at) != 1 || w.at[0] > 5*time.Second {
 			t.Errorf("notices at %v, want one by 5 s", w.at)
@@ -535,7 +535,7 @@ func TestPatience(t *testing.T) {
 		w.set(func(string) (time.Duration, error) { return time.Hour, nil })
 		err := w.send(w.Gate("KMS at there", ""), "")
 		if took := time.Since(w.began); err == nil || took > 5*time.Second {
-			t.Errorf("%v after %v", err, took)
+			t.Errorf("error %v after %v", err, took)
 		}
 		stop()
 	})

@@ -131,7 +131,7 @@ func TestProbe(t *testing.T) {
 			m.UseTransport(&http.Transport{})
 			gate := m.Gate("KMS at there", "").At(endpoint)
 			if err := m.probe(t.Context(), gate.service.endpoint); (err == nil) != c.succeeded {
-				t.Errorf("%v", err)
+				t.Errorf("the request failed: %v", err)
 			}
 		})
 	}

@@ -124,7 +124,7 @@ type predictor struct {
 var _ Decider = (*predictor)(nil)
 
 // Decide returns the verdict that the header of the blob predicts, or that of the next layer. A
-// prediction that is checked has a request of its own.
+// prediction that is checked has a separate request.
 func (p *predictor) Decide(ctx context.Context, s Subject) (Verdict, error) {
 	predicted, err := p.hints.predict(ctx, s)
 	if err != nil || predicted.known && !predicted.check {
@@ -220,7 +220,7 @@ func (h *keyHints) expect(s Subject) (Verdict, bool) {
 	return v, ok && h.facts[s.class.token].key == v.Key && h.decidableByKey(s, v)
 }
 
-// decidableByKey reports whether a verdict follows from the key of the blob alone, if the
+// decidableByKey reports whether a verdict follows from the key of the blob only, if the
 // context is right. It is then the verdict on all slots of the class.
 func (h *keyHints) decidableByKey(s Subject, v Verdict) bool {
 	switch v.Outcome {

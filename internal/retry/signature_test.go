@@ -52,7 +52,7 @@ func TestSignatureOfOneRequest(t *testing.T) {
 				t.Errorf("others %v: class %d after %v: %v", c.others, Classify(err), took, err)
 			}
 			if reason, _ := ReasonOf(err); reason != "signatureDoesNotMatch" {
-				t.Errorf("reason %q", reason)
+				t.Errorf("the reason in the ledger is %q", reason)
 			}
 		})
 	}

@@ -45,7 +45,7 @@ func TestStopsEarlyOverRuns(t *testing.T) {
 	}
 	b.stopAfter = nil
 	if counts, err := b.run(t); err != nil || counts.Slots.Failed != 60 {
-		t.Fatalf("%+v, %v", counts.Slots, err)
+		t.Fatalf("counts %+v, error %v", counts.Slots, err)
 	}
 	for i := range 10 { // the application repairs some items, and a retry moves them
 		b.target.put(fmt.Sprintf("%02d", i),

@@ -91,7 +91,7 @@ func TestRetryFindsTheSlotInASet(t *testing.T) {
 		Rotated: 1,
 		Failed:  1,
 	}) {
-		t.Fatalf("%+v, %v", counts.Slots, err)
+		t.Fatalf("counts %+v, error %v", counts.Slots, err)
 	}
 	set := target.rows["item"]["slot"].ByteSet
 	target.rows["item"] = map[string]scan.Value{

@@ -1,7 +1,7 @@
 // Package rotate is the engine. It reads the partitions of the targets page by page, decides
 // about every slot with package reencrypt, writes changed items under a condition, and gives
 // every slot exactly one outcome. It controls the order of these steps. Sources, formats, the
-// checkpoint and the audit log are in packages of their own.
+// checkpoint and the audit log are in separate packages.
 //
 //	partition -> page -> items -> slots -> ReEncrypt -> conditional write -> outcome
 //	                                                                            |

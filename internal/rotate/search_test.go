@@ -171,7 +171,7 @@ func TestSearchAsksOnceForEachToken(t *testing.T) {
 	}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Failed != 66 || counts.Search.OtherKeys != 134 {
-		t.Fatalf("%+v, %v", counts, err)
+		t.Fatalf("counts %+v, error %v", counts, err)
 	}
 	if sent, _, _ := b.engine.Requests(); sent > 4 {
 		t.Errorf("%d requests for three tokens", sent)
@@ -213,7 +213,7 @@ func TestAdviceOfTheSearch(t *testing.T) {
 		for chunk, err := range b.passes.Ledger(t.Context(), last) {
 			if err != nil || len(chunk.Entries) != 1 ||
 				!strings.Contains(chunk.Entries[0].Detail, c.want) {
-				t.Errorf("%s: %+v, %v", name, chunk.Entries, err)
+				t.Errorf("%s: ledger %+v, error %v", name, chunk.Entries, err)
 			}
 		}
 	}
@@ -258,7 +258,7 @@ func TestSearchLooksAtTheLastCiphertext(t *testing.T) {
 			counts, err := b.run(t)
 			c.counts.Items, c.counts.Bytes = 1, int64(len(c.value))
 			if err != nil || counts.Slots.Failed != c.want || counts.Search != c.counts {
-				t.Errorf("%s, exact %v: %+v, %v", name, exact, counts, err)
+				t.Errorf("%s, exact %v: counts %+v, error %v", name, exact, counts, err)
 			}
 			more := detailed(t, b, "; 50 more ciphertexts after it in this item were not checked")
 			if more == 1 != (name == "many") {
@@ -315,7 +315,7 @@ func TestSearchOfDamagedCiphertexts(t *testing.T) {
 	}
 	counts, err := b.run(t)
 	if err != nil || counts.Search.Unusable != 1 {
-		t.Errorf("%+v, %v", counts, err)
+		t.Errorf("counts %+v, error %v", counts, err)
 	}
 	if diff := cmp.Diff([]string{"a-damaged: note, byte 0 under " + old},
 		unlistedSlots(t, b)); diff != "" {
@@ -324,7 +324,7 @@ func TestSearchOfDamagedCiphertexts(t *testing.T) {
 	target.rows["b-unknown"]["note"] = scan.Value{Kind: scan.KindB, Bytes: of2014[:40]}
 	b.store = checkpoint.NewMemory()
 	if counts, err = b.run(t); err != nil || counts.Slots.Failed != 2 {
-		t.Errorf("truncated: %+v, %v", counts, err)
+		t.Errorf("truncated: counts %+v, error %v", counts, err)
 	}
 }
 
@@ -356,7 +356,7 @@ func TestSearchThatIsDenied(t *testing.T) {
 	}
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Failed != 60 {
-		t.Fatalf("%+v, %v", counts, err)
+		t.Fatalf("counts %+v, error %v", counts, err)
 	}
 }
 
@@ -388,7 +388,7 @@ func TestSearchUnderDisabledKeys(t *testing.T) {
 			inspect: true,
 		}
 		if counts, err := b.run(t); err != nil || counts.Slots.Failed != 1 {
-			t.Errorf("any %v: %+v, %v", any, counts, err)
+			t.Errorf("any %v: counts %+v, error %v", any, counts, err)
 		}
 	}
 }
@@ -420,7 +420,7 @@ func TestSearchUnderOneKey(t *testing.T) {
 		b.keys = cloud.resolve(t,
 			reencrypt.KeyRequest{Destination: key, Sources: []string{key}, Mode: mode})
 		if counts, err := b.run(t); err != nil || counts.Slots.Failed != failed {
-			t.Errorf("%s: %+v, %v", mode, counts, err)
+			t.Errorf("%s: counts %+v, error %v", mode, counts, err)
 		}
 	}
 }
@@ -450,7 +450,7 @@ func TestRefusedPlacesAreReportedOnce(t *testing.T) {
 	counts, err := b.run(t)
 	if err != nil || counts.Slots.Failed != 4 || counts.Reasons["failed/wrong-type"] != 3 ||
 		counts.Keys[old].Slots != 3 {
-		t.Fatalf("%+v, %v", counts, err)
+		t.Fatalf("counts %+v, error %v", counts, err)
 	}
 	if diff := cmp.Diff([]string{
 		"c-also: slot2, byte 0 under " + old,
@@ -530,10 +530,10 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 		}
 		if counts.Items.WithoutSlot != 0 || counts.Slots.Failed+counts.Slots.Remaining < 6 ||
 			counts.Keys[old].Slots < 6 {
-			t.Errorf("%s: %+v", name, counts)
+			t.Errorf("%s: counts %+v", name, counts)
 		}
 		if n := counts.Search; n.Items != 6 || n.Bodies != 1 || n.BodyBytes != 1000 {
-			t.Errorf("%s: searched %+v", name, n)
+			t.Errorf("%s: the search counts %+v", name, n)
 		}
 	}
 }
@@ -579,12 +579,12 @@ func TestAdviceOnWhatWasFound(t *testing.T) {
 		for _, e := range chunk.Entries {
 			if !strings.Contains(e.Detail, want[e.Ref]) ||
 				strings.Contains(fmt.Sprint(e), b64[:40]) {
-				t.Errorf("%s: %s", e.Ref, e.Detail)
+				t.Errorf("the detail of %s is %q", e.Ref, e.Detail)
 			}
 			delete(want, e.Ref)
 		}
 	}
 	if len(want) > 0 {
-		t.Errorf("not reported: %v", want)
+		t.Errorf("the expected advice is missing: %v", want)
 	}
 }

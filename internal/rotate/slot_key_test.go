@@ -183,7 +183,7 @@ func TestObjectsUnderKeysOfTheirOwn(t *testing.T) {
 				if all {
 					var stop *retry.StopError
 					if !errors.As(err, &stop) || stop.Kind != retry.StopAccess {
-						t.Errorf("%v: %+v", err, counts.Slots)
+						t.Errorf("error %v, counts %+v", err, counts.Slots)
 					}
 					return
 				}

@@ -125,7 +125,7 @@ const (
 	latency = 20 * time.Millisecond
 )
 
-// requestPolicy determines which slots are decided without a request of their own.
+// requestPolicy determines which slots are decided without a separate request.
 type requestPolicy struct {
 	exact  bool
 	sample reencrypt.Sample

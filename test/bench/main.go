@@ -1,7 +1,7 @@
 // Command bench measures what rotator costs its client machine, compared with programs that a
 // user could write instead: a minimal loop over the tuned AWS SDK (A), a simple loop over the
 // SDK with default settings (B), and a boto3 script (C). All do the same job against the same
-// stub of AWS. The stub is a process of its own. It uses TLS, responds after 1 ms, counts the
+// stub of AWS. The stub is a separate process. It uses TLS, responds after 1 ms, counts the
 // requests, and checks every byte that is written.
 //
 // The runs are interleaved, A and D directly after each other, and compared within their round.

@@ -273,7 +273,7 @@ func (s *stub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(a.body) // the client reports an error of its own
+		_, _ = w.Write(a.body) // the client reports the error
 	}
 }
 

@@ -68,7 +68,7 @@ func (s *stub) reEncrypt(in gjson.Result) response {
 	s.items.state[i].Or(reEncrypted)
 	to := blobOf(destinationKey, i)
 	if from == destinationKey {
-		// KMS never makes the same ciphertext twice. This one is not to be written.
+		// KMS never returns the same ciphertext twice. This one must not be written.
 		binary.BigEndian.PutUint64(to[blobLen-8:], uint64(s.served.Load()))
 	}
 	return jsonResponse(http.StatusOK, fmt.Appendf(nil, `{"CiphertextBlob":%q,"KeyId":%q,`+

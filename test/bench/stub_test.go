@@ -13,10 +13,10 @@ func TestStubNotices(t *testing.T) {
 		"the blob of another item": func(v *stubItems) {
 			v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 2))
 		},
-		"a blob before KMS": func(v *stubItems) {
+		"a blob before the request to KMS": func(v *stubItems) {
 			v.replace(2, blobOf(sourceKey, 2), blobOf(destinationKey, 2))
 		},
-		"the same twice": func(v *stubItems) {
+		"the same blob twice": func(v *stubItems) {
 			v.replace(1, blobOf(sourceKey, 1), blobOf(destinationKey, 1))
 			v.replace(1, blobOf(destinationKey, 1), blobOf(destinationKey, 1))
 		},
@@ -44,13 +44,13 @@ func TestStubOfRowsThatAreAlike(t *testing.T) {
 		taken       bool
 		faults      int
 	}{
-		"the answer":               {13, true, old, answer, true, 0},
-		"the first's own":          {10, true, old, answer, true, 0},
-		"before KMS":               {13, false, old, answer, true, 1},
-		"one of its own":           {13, true, old, blobOf(destinationKey, 13), true, 1},
-		"that of the ten behind":   {13, true, old, blobOf(destinationKey, 20), true, 1},
-		"in place of its own":      {13, true, blobOf(sourceKey, 13), answer, false, 0},
-		"an item of the ten after": {20, true, old, answer, false, 0},
+		"the response of KMS":            {13, true, old, answer, true, 0},
+		"the first of the equal rows":    {10, true, old, answer, true, 0},
+		"before the request to KMS":      {13, false, old, answer, true, 1},
+		"another ciphertext of the item": {13, true, old, blobOf(destinationKey, 13), true, 1},
+		"the ciphertext of the next ten": {13, true, old, blobOf(destinationKey, 20), true, 1},
+		"replaces another ciphertext":    {13, true, blobOf(sourceKey, 13), answer, false, 0},
+		"an item of the next ten":        {20, true, old, answer, false, 0},
 	} {
 		v := newStubItems(30, false)
 		v.same = 10
@@ -58,7 +58,7 @@ func TestStubOfRowsThatAreAlike(t *testing.T) {
 			v.state[10].Or(reEncrypted)
 		}
 		if taken := v.replace(c.item, c.old, c.new); taken != c.taken || v.count != c.faults {
-			t.Errorf("%s: taken %t with %d faults", name, taken, v.count)
+			t.Errorf("%s: accepted %t with %d faults", name, taken, v.count)
 		}
 	}
 	if _, _, err := newStub([]string{"-same", "10", "-store", bodies}); err == nil {
@@ -77,36 +77,36 @@ type stubChecksObjectsCase struct {
 func stubChecksObjectsCases() map[string]stubChecksObjectsCase {
 	return map[string]stubChecksObjectsCase{
 		"a good PUT": {bodies, func(http.Header, []byte) {}, 200, false},
-		"another byte": {bodies, func(_ http.Header, body []byte) {
+		"a changed byte": {bodies, func(_ http.Header, body []byte) {
 			body[40]++
 		}, 200, true},
-		"another type": {bodies, func(h http.Header, _ []byte) {
+		"another content type": {bodies, func(h http.Header, _ []byte) {
 			h.Del("Content-Type")
 		}, 200, true},
-		"metadata that is new": {bodies, func(h http.Header, _ []byte) {
+		"additional metadata": {bodies, func(h http.Header, _ []byte) {
 			h.Set(metadataPrefix+"x", "y")
 		}, 200, true},
 		"no condition": {bodies, func(h http.Header, _ []byte) { h.Del("If-Match") }, 412, false},
 		"a good copy":  {headers, func(http.Header, []byte) {}, 200, false},
-		"metadata lost": {headers, func(h http.Header, _ []byte) {
+		"missing metadata": {headers, func(h http.Header, _ []byte) {
 			h.Del(metadataPrefix + "x-amz-iv")
 		}, 200, true},
 		"the old blob": {headers, func(h http.Header, _ []byte) {
 			h.Set(metadataPrefix+wrappedKey, metadataOf(sourceKey, 1)[wrappedKey])
 		}, 200, true},
-		"a copy of another": {headers, func(h http.Header, _ []byte) {
+		"a copy of another object": {headers, func(h http.Header, _ []byte) {
 			h.Set("X-Amz-Copy-Source", resourceName+"/"+idOf(2))
 		}, 200, true},
-		"metadata kept": {headers, func(h http.Header, _ []byte) {
+		"a copy with the old metadata": {headers, func(h http.Header, _ []byte) {
 			h.Del("X-Amz-Metadata-Directive")
 		}, 200, true},
-		"a copy of whatever": {headers, func(h http.Header, _ []byte) {
+		"a copy without a condition on the source": {headers, func(h http.Header, _ []byte) {
 			h.Del(sourceMatch)
 		}, 200, true},
-		"another condition": {headers, func(h http.Header, _ []byte) {
+		"another condition on the source": {headers, func(h http.Header, _ []byte) {
 			h.Set(sourceMatch, probeTag)
 		}, 412, false},
-		"another one of targets": {headers, func(h http.Header, _ []byte) {
+		"another condition on the target": {headers, func(h http.Header, _ []byte) {
 			h.Set("If-Match", probeTag)
 		}, 412, false},
 	}

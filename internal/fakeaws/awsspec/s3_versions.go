@@ -24,7 +24,7 @@ func s3OldVersions(p *s3Probe) {
 	second := p.put(bucket, "k", "2", func(in *s3.PutObjectInput) { in.IfMatch = first.ETag })
 	if aws.ToString(first.VersionId) == "" ||
 		aws.ToString(first.VersionId) == aws.ToString(second.VersionId) {
-		p.Fatalf("versions %v and %v", first.VersionId, second.VersionId)
+		p.Fatalf("the version ids %v and %v must differ", first.VersionId, second.VersionId)
 	}
 	now, body := p.get(bucket, "k")
 	p.same("now", body+aws.ToString(now.VersionId), "2"+*second.VersionId)

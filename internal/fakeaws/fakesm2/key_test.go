@@ -25,7 +25,7 @@ func TestCiphertextsFromOutside(t *testing.T) {
 		t.Fatal(err)
 	}
 	if text, under, err := kms.Decrypt(key, blob, nil); string(text) != "text" || under != key {
-		t.Errorf("%q under %s, %v", text, under, err)
+		t.Errorf("Decrypt returns %q under %s, error %v", text, under, err)
 	}
 	encryptedOutside := fakekms.New(fakekms.Config{Region: "eu-west-1", Account: "111122223333",
 		SM2: fakesm2.New})

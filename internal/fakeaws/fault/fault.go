@@ -111,7 +111,7 @@ func New(seed uint64) *Injector {
 }
 
 // Set sets the fault of an operation, such as "kms:ReEncrypt", in place of its previous
-// fault. The fault of "*" applies to all operations without a fault of their own.
+// fault. The fault of "*" applies to all operations that have no other fault.
 func (i *Injector) Set(operation string, f Fault) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

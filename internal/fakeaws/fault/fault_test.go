@@ -46,7 +46,7 @@ func TestDraw(t *testing.T) {
 	i.Set("*", Fault{Kind: Throttle})
 	i.Set("s3:PutObject", Fault{})
 	if kind(i, "s3:GetObject") != Throttle || kind(i, "s3:PutObject") != None {
-		t.Error("the fault of * must apply to exactly the operations without a fault of their own")
+		t.Error("the fault of * must apply to exactly the operations that have no other fault")
 	}
 	i.Clear("")
 	if kind(i, "s3:GetObject") != None || i.Counts()["s3:GetObject"] != 2 {
