@@ -232,8 +232,8 @@ func TestCronJobIsRestricted(t *testing.T) {
 	}
 }
 
-// TestCronJobCarriesAJobFile: the job file in the manifest loads. Its state is on the mounted volume, because
-// the root file system is read-only.
+// TestCronJobCarriesAJobFile: the job file in the manifest loads. Its state is on the mounted
+// volume, because the root file system is read-only.
 func TestCronJobCarriesAJobFile(t *testing.T) {
 	docs := documents(t)
 	pod := at(t, docs["CronJob"], "spec", "jobTemplate", "spec", "template", "spec")

@@ -160,7 +160,10 @@ func TestImportDirection(t *testing.T) {
 	for dir, files := range sources(t) {
 		may, known := rules[dir]
 		if !known {
-			t.Errorf("%s is not in the table: add it to allowed, with the packages that it may import", dir)
+			t.Errorf(
+				"%s is not in the table: add it to allowed, with the packages that it may import",
+				dir,
+			)
 		}
 		for _, file := range files {
 			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)

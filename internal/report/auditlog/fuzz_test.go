@@ -176,7 +176,8 @@ func FuzzVerify(f *testing.F) {
 		}
 		defer func() { _ = log.Close() }()
 		if n, hash := log.Head(); lines != newlines || n != lines || hash != head {
-			t.Errorf("Verify returns %[2]d lines and %[3]s for %[1]q, but Open continues after %[4]d, %[5]s", text, lines, head, n,
+			t.Errorf("Verify returns %[2]d lines and %[3]s for %[1]q, but Open continues after "+
+				"%[4]d, %[5]s", text, lines, head, n,
 				hash)
 		}
 	})
