@@ -374,7 +374,7 @@ func BenchmarkReEncrypt(b *testing.B) {
 			switch name {
 			case "sdk":
 				call = sdk.ReEncrypt
-			case "form":
+			case "template":
 				f := *l.template.Load()
 				f.sender = l.sdk
 				l.template.Store(&f)

@@ -38,7 +38,7 @@ func TestContendedItemsDelayNoOthers(t *testing.T) {
 		defer mu.Unlock()
 		ref := change.Item.Ref
 		switch {
-		case strings.HasPrefix(string(ref), "calm"):
+		case strings.HasPrefix(string(ref), "other"):
 			written++
 		case written < others:
 			if change.Unbatched != refused[ref] {
