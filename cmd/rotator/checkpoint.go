@@ -17,14 +17,14 @@ import (
 func newCheckpointCommand(std streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checkpoint",
-		Short: "Prepare a shared checkpoint",
+		Short: "Prepare a shared checkpoint; list and delete what a checkpoint contains",
 		Args:  noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_ = cmd.Help()
 			return usagef("no command was given; for example: rotator checkpoint create-table")
 		},
 	}
-	cmd.AddCommand(newCreateTableCommand(std))
+	cmd.AddCommand(newCreateTableCommand(std), newListCommand(std), newPruneCommand(std))
 	return cmd
 }
 

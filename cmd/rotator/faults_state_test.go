@@ -407,18 +407,22 @@ func addedItems(t *testing.T) {
 	}
 }
 
-// dryRun: read-only commands send no write, and do not change the state of a run that was stopped.
+// dryRun: commands that only read send no write to the targets and change no record of a pass. With
+// --no-store they change no file at all.
 func dryRun(t *testing.T) {
 	w := newTrial(t, harness.Config{Rate: 1000})
 	halfway(t, w, 100)
 	before := snapshot(t, filepath.Join(w.Dir, ".rotator"))
+	records := recordsOfPasses(t, w)
 	w.ReadOnly(true)
 	for _, look := range []struct {
 		args  []string
 		codes []int
 	}{{[]string{"audit"}, []int{exitDone}},
+		{[]string{"audit", "--no-store"}, []int{exitDone}},
 		{[]string{"audit", "--fail-on-remaining"}, []int{exitRemaining}},
 		{[]string{"verify"}, []int{exitRemaining}},
+		{[]string{"verify", "--no-store"}, []int{exitRemaining}},
 		{[]string{"status"}, []int{exitDone}}, {[]string{"report"}, []int{exitDone}}} {
 		r := w.Must(t, look.codes, append(look.args, "-o", "json")...)
 		w.CheckPartial(t, r.Summary)
@@ -429,19 +433,28 @@ func dryRun(t *testing.T) {
 				t.Errorf("%s counted %+v, want %+v as in a complete pass", command, s, want)
 			}
 		}
-		if after := snapshot(t, filepath.Join(w.Dir, ".rotator")); !maps.Equal(before, after) {
-			t.Errorf("%s changed the state of a run", look.args)
+		if !maps.Equal(records, recordsOfPasses(t, w)) {
+			t.Errorf("%s changed a record of a pass", look.args)
 		}
+		after := snapshot(t, filepath.Join(w.Dir, ".rotator"))
+		stores := readOnly(look.args[0]) && !slices.Contains(look.args, "--no-store")
+		if stores == maps.Equal(before, after) {
+			t.Errorf("%s: changed the checkpoint: %v, want %v", look.args, !stores, stores)
+		}
+		before = after
 	}
 	w.ReadOnly(false)
 	toTheEnd(t, w)
 }
 
-// recordsOfPasses returns the records of the checkpoint other than the list of members. A run
-// joins the members before it asks KMS, so that its first requests are within the rate.
+// recordsOfPasses returns the records of the checkpoint other than the list of members and the
+// read-only passes. A run joins the members before it asks KMS, so that its first requests are
+// within the rate.
 func recordsOfPasses(t *testing.T, w *harness.Env) map[string]string {
 	t.Helper()
 	records := w.Records(t)
-	maps.DeleteFunc(records, func(id, _ string) bool { return strings.HasSuffix(id, "/roster") })
+	maps.DeleteFunc(records, func(id, _ string) bool {
+		return strings.HasSuffix(id, "/roster") || strings.Contains(id, "/read")
+	})
 	return records
 }

@@ -23,12 +23,6 @@ type history struct {
 	Entries []historyEntry `json:"history"`
 }
 
-// The values of historyEntry.Kind.
-const (
-	kindPass     = "pass"
-	kindReadPass = "read-only pass"
-)
-
 // historyEntry is one pass or one read-only pass. Unreadable is the error if its records cannot
 // be read; Slots, Converged and SourceKeys are then unknown.
 type historyEntry struct {
@@ -51,6 +45,8 @@ type historyEntry struct {
 	// LastPass is the number of the last pass when a read-only pass began.
 	LastPass   *int   `json:"last_pass,omitempty"`
 	Unreadable string `json:"unreadable,omitempty"`
+	// Pruned is set if rotator checkpoint prune has deleted the records.
+	Pruned *checkpoint.Pruned `json:"pruned,omitempty"`
 }
 
 // reportHistory prints all passes and read-only passes of the job.
@@ -85,7 +81,10 @@ func (c *jobFlags) passHistory(
 	}
 	for number := 1; number <= last; number++ {
 		e, err := passEntry(ctx, passes, job, number)
+		pruned := (*checkpoint.PrunedError)(nil)
 		switch {
+		case errors.As(err, &pruned):
+			e = prunedEntry(pruned)
 		case errors.Is(err, checkpoint.ErrNotFound):
 			continue
 		case checkpoint.IsUnreadable(err):
@@ -93,7 +92,7 @@ func (c *jobFlags) passHistory(
 		case err != nil:
 			return nil, err
 		}
-		e.Kind, e.Number = kindPass, number
+		e.Kind, e.Number = checkpoint.KindPass, number
 		list = append(list, e)
 	}
 	return list, nil
@@ -103,9 +102,6 @@ func passEntry(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, number int,
 ) (historyEntry, error) {
 	record, err := passes.Pass(ctx, number)
-	if errors.Is(err, checkpoint.ErrNotFound) {
-		return historyEntry{}, err
-	}
 	if err != nil {
 		return historyEntry{}, &storageError{what: "read the checkpoint", err: err}
 	}
@@ -123,7 +119,19 @@ func passEntry(
 	return e, nil
 }
 
-// readHistory returns the read-only passes of the job, the newest first.
+// prunedEntry returns the entry of a pass or a read-only pass whose records were deleted.
+func prunedEntry(e *checkpoint.PrunedError) historyEntry {
+	return historyEntry{
+		Kind:   e.Kind,
+		Number: e.Number,
+		Status: string(e.Status),
+		Began:  e.Began,
+		Ended:  e.Ended,
+		Pruned: &e.Pruned,
+	}
+}
+
+// readHistory returns the read-only passes of the job, and those whose records were deleted.
 func (c *jobFlags) readHistory(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job,
 ) (list []historyEntry, err error) {
@@ -137,10 +145,32 @@ func (c *jobFlags) readHistory(
 		} else {
 			e = readEntry(read, job)
 		}
-		e.Kind, e.Number = kindReadPass, read.Number
+		e.Kind, e.Number = checkpoint.KindReadPass, read.Number
 		list = append(list, e)
 	}
-	return list, nil
+	deleted, err := prunedReads(ctx, passes, list)
+	return append(list, deleted...), err
+}
+
+// prunedReads returns the read-only passes that are not in list because their records were
+// deleted.
+func prunedReads(
+	ctx context.Context, passes *checkpoint.Passes, list []historyEntry,
+) (deleted []historyEntry, err error) {
+	last, err := passes.LastReadPass(ctx)
+	if err != nil {
+		return nil, &storageError{what: "read the checkpoint", err: err}
+	}
+	for number := 1; number <= last; number++ {
+		if slices.ContainsFunc(list, func(e historyEntry) bool { return e.Number == number }) {
+			continue
+		}
+		_, err := passes.ReadPass(ctx, number)
+		if pruned := (*checkpoint.PrunedError)(nil); errors.As(err, &pruned) {
+			deleted = append(deleted, prunedEntry(pruned))
+		}
+	}
+	return deleted, nil
 }
 
 func readEntry(read checkpoint.ReadPass, job *config.Job) historyEntry {
@@ -179,12 +209,18 @@ func (c *jobFlags) printHistory(h history) error {
 		"RESULT\tCALLER")
 	for _, e := range h.Entries {
 		name := fmt.Sprint(e.Number)
-		if e.Kind == kindReadPass {
+		if e.Kind == checkpoint.KindReadPass {
 			name = fmt.Sprintf("read-only %d", e.Number)
 		}
-		if e.Unreadable != "" {
+		switch {
+		case e.Unreadable != "":
 			_, _ = printable.Fprintf(w, "%s\t-\t-\t-\tunreadable\t-\t-\t-\t-\t%s\t-\n", name,
 				e.Unreadable)
+			continue
+		case e.Pruned != nil:
+			_, _ = printable.Fprintf(w, "%s\t-\t%s\t%s\t%s\t-\t-\t-\t-\tdeleted %s\t%s\n", name,
+				e.Began.Format(time.RFC3339), timeOrDash(e.Ended), e.Status,
+				e.Pruned.At.Format(time.RFC3339), e.Pruned.By)
 			continue
 		}
 		_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", name,

@@ -92,6 +92,9 @@ func reportRead(ctx context.Context, c *jobFlags, job *config.Job, o reportOptio
 	}
 	passes := checkpoint.NewPasses(store, job.Job)
 	read, err := passes.ReadPass(ctx, o.readPass)
+	if errors.As(err, new(*checkpoint.PrunedError)) {
+		return usagef("--read-pass %d: %v", o.readPass, err)
+	}
 	if errors.Is(err, checkpoint.ErrNotFound) {
 		return noReadPass(ctx, passes, job, o.readPass)
 	}
@@ -182,6 +185,8 @@ func keptPass(
 	}
 	record, err := passes.Pass(ctx, number)
 	switch {
+	case errors.As(err, new(*checkpoint.PrunedError)):
+		return record, usagef("--pass %d: %v", number, err)
 	case errors.Is(err, checkpoint.ErrNotFound) && lastErr != nil:
 		return record, lastErr
 	case errors.Is(err, checkpoint.ErrNotFound),

@@ -369,7 +369,7 @@ func (p *Passes) LastNumber(ctx context.Context) (int, error) {
 
 // Pass returns the pass with a number. The error is ErrNotFound if there is none.
 func (p *Passes) Pass(ctx context.Context, number int) (pass Pass, err error) {
-	_, err = p.fetch(ctx, p.passID(number), "pass", &pass)
+	_, err = p.fetchKept(ctx, p.passID(number), "pass", &pass)
 	return pass, err
 }
 
@@ -416,7 +416,7 @@ func (p *Passes) createPass(ctx context.Context, first int, pass Pass) (Pass, er
 		if err == nil && there.Fingerprint == pass.Fingerprint && there.Status == Running {
 			return there, nil
 		}
-		if err != nil && !IsUnreadable(err) {
+		if err != nil && !IsUnreadable(err) && !isPruned(err) {
 			return Pass{}, err
 		}
 	}
@@ -496,6 +496,9 @@ func (p *Passes) Update(ctx context.Context, number int, change func(*Pass)) (Pa
 	for n := range swapAttempts { // of several concurrent writes, one always succeeds
 		var pass Pass
 		before, err := p.fetchAfter(ctx, conflict, p.passID(number), "pass", &pass)
+		if isPruned(findPruned(before, err)) {
+			return Pass{}, ErrFenced // it is pruned only if the job is at a later pass
+		}
 		if err != nil {
 			return Pass{}, err
 		}

@@ -349,7 +349,7 @@ func (p *Passes) LastReadPass(ctx context.Context) (int, error) {
 // ReadPass returns the read-only pass with a number. The error is ErrNotFound if there is
 // none.
 func (p *Passes) ReadPass(ctx context.Context, number int) (read ReadPass, err error) {
-	if _, err := p.fetch(ctx, p.readPassID(number), "read-pass", &read); err != nil {
+	if _, err := p.fetchKept(ctx, p.readPassID(number), "read-pass", &read); err != nil {
 		return read, err
 	}
 	for i := range read.Parts {

@@ -253,7 +253,8 @@ func (s *S3) error(operation string, err error) error {
 	case code == "AccessDenied":
 		return &ServiceError{
 			Operation: fmt.Sprintf("%s the checkpoint bucket %s "+
-				"(which needs s3:GetObject, s3:PutObject and s3:ListBucket)", operation, s.bucket),
+				"(which needs s3:GetObject, s3:PutObject and s3:ListBucket, and s3:DeleteObject "+
+				"for checkpoint prune)", operation, s.bucket),
 			Err: err,
 		}
 	}

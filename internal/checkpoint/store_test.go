@@ -38,6 +38,8 @@ type testStore struct {
 	// lose drops the responses to the next writes after they were applied. It is nil
 	// for a store without responses.
 	lose func(writes int)
+	// loseDelete is lose for deletes.
+	loseDelete func(deletes int)
 	// cut truncates the responses to the next reads. blind makes all reads fail until
 	// it is called with false. Both are nil if lose is nil.
 	cut   func(reads int)
@@ -62,6 +64,8 @@ func TestStores(t *testing.T) {
 			t.Run("size", func(t *testing.T) { testSize(t, make(t).open()) })
 			t.Run("race", func(t *testing.T) { testRace(t, make(t)) })
 			t.Run("read-only passes", func(t *testing.T) { testReadPasses(t, make(t)) })
+			t.Run("delete", func(t *testing.T) { testDelete(t, make(t)) })
+			t.Run("prune", func(t *testing.T) { testPrune(t, make(t)) })
 			if p := make(t); p.lose != nil {
 				t.Run("lost responses", func(t *testing.T) { testLostResponses(t, p) })
 				t.Run("truncated responses", func(t *testing.T) {
@@ -177,6 +181,10 @@ func dynamoDBStore(
 		lose: func(n int) {
 			server.Faults().Set("dynamodb:PutItem", fault.Fault{Kind: fault.LostResponse, Times: n})
 		},
+		loseDelete: func(n int) {
+			lost := fault.Fault{Kind: fault.LostResponse, Times: n}
+			server.Faults().Set("dynamodb:DeleteItem", lost)
+		},
 		cut: func(n int) {
 			server.Faults().Set("dynamodb:GetItem", fault.Fault{Kind: fault.HalfResponse, Times: n})
 		},
@@ -218,6 +226,9 @@ func inS3(t *testing.T) testStore {
 		open: func() Store { return NewS3(client, "state", "rotator/", testPatience) },
 		lose: func(n int) {
 			server.Faults().Set("s3:PutObject", fault.Fault{Kind: fault.LostResponse, Times: n})
+		},
+		loseDelete: func(n int) {
+			server.Faults().Set("s3:DeleteObject", fault.Fault{Kind: fault.LostResponse, Times: n})
 		},
 		cut: func(n int) {
 			server.Faults().Set("s3:GetObject", fault.Fault{Kind: fault.HalfResponse, Times: n})
