@@ -167,7 +167,7 @@ func (b *crashBench) killHalfway(t *testing.T) {
 	}
 }
 
-// forged is a line of an audit log with a hash of its own.
+// forged is a line of an audit log with its own hash.
 func forged(fields map[string]any) (text, hash string) {
 	body, _ := json.Marshal(fields)
 	sum := sha256.Sum256(body)
@@ -222,7 +222,7 @@ func (b *crashBench) forge(t *testing.T, log string, pass int, binding string,
 }
 
 // TestForgedLinesHideNothing: a slot under the old key is moved even if a
-// forged line claims that it was moved, in a log of its own or after the lines
+// forged line claims that it was moved, in a separate log or after the lines
 // that the checkpoint has recorded.
 func TestForgedLinesHideNothing(t *testing.T) {
 	t.Parallel()

@@ -259,7 +259,7 @@ func clockSkew(t *testing.T) {
 }
 
 // slowRuns are runs that take half a minute, because rotator waits that long for keys and
-// credentials. They start before all rows and run beside them.
+// credentials. They start before all rows and run concurrently with them.
 type slowRuns struct{ begun []slowRun }
 
 type slowRun struct {

@@ -19,7 +19,7 @@ import (
 	"rotator/internal/retry"
 )
 
-// TestAuditSharesTheRate: an audit and a verify that work beside a run divide the rate with
+// TestAuditSharesTheRate: an audit and a verify that work during a run divide the rate with
 // it, and use the whole rate when the run has ended. The promised limit is the rate plus 5%.
 // The test allows 15%, and 44% in make test; without a share, it was 61% and more.
 func TestAuditSharesTheRate(t *testing.T) {

@@ -81,7 +81,7 @@ func (a *auto) Find(item scan.Item) []Slot {
 	slots := f.Find(item)
 	rule := slices.IndexFunc(a.formats, func(r recognised) bool { return r.Name() == f.Name() })
 	for i := range slots {
-		slots[i].Rule = rule // each format has contexts of its own
+		slots[i].Rule = rule // each format has its own contexts
 	}
 	return slots
 }

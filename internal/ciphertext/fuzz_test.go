@@ -410,7 +410,7 @@ func FuzzPath(f *testing.F) {
 			if s.Refused != nil {
 				continue
 			}
-			own, _, _ := strings.Cut(s.Path, "{") // a member of a set has no path of its own
+			own, _, _ := strings.Cut(s.Path, "{") // a member of a set has no own path
 			if strings.HasSuffix(s.Path, `"]`) {
 				own = s.Path
 			}

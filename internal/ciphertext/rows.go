@@ -13,7 +13,7 @@ import (
 // rows finds slots by document path in DynamoDB items. Formats of bytes are read from B and
 // the members of BS; formats of text are also read from S and the members of SS. A path
 // that does not exist in an item, or leads to NULL, is not a slot. A value of another type
-// is a refused slot. Each member of a set is a slot of its own, docs{0}, docs{1} and so on,
+// is a refused slot. Each member of a set is a separate slot, docs{0}, docs{1} and so on,
 // in the order in which the set was read.
 type rows struct {
 	name  string

@@ -24,7 +24,7 @@ type flat struct {
 }
 
 // envStanza reads the lines sops_NAME=VALUE (stores/dotenv/store.go). Values are not trimmed
-// or quoted, and \n stands for a line break.
+// or quoted, and \n represents a line break.
 func envStanza(body []byte) (*node, *Refused) {
 	var values []flat
 	at := 0
@@ -40,7 +40,7 @@ func envStanza(body []byte) (*node, *Refused) {
 }
 
 // iniStanza reads the section [sops] like sops, which uses go-ini: white space around names
-// and values is ignored, \n stands for a line break, and names and values may be in
+// and values is ignored, \n represents a line break, and names and values may be in
 // backquotes. It does not read values with other quotes or with comments at the end of the
 // line.
 func iniStanza(body []byte) ([]*node, *Refused) {

@@ -94,7 +94,7 @@ type Change struct {
 	// Guards are paths of the item on which New depends and which it does not replace. They
 	// are part of the condition of the write.
 	Guards []Guard
-	// Unbatched requests that the change is sent in a request of its own, because the
+	// Unbatched requests that the change is sent in a separate request, because the
 	// response to a single request is more specific.
 	Unbatched bool
 }
