@@ -24,6 +24,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -74,6 +76,7 @@ func waitInParallel() {
 //	pose KEY AS                 give new ciphertexts under KEY the headers of key AS
 //	share KEY ID...             store the same new ciphertext in several items
 //	quota CODE APPLIED DEFAULT  set the quotas of KMS; 0 means that there is none
+//	call KEY                    encrypt under a key as another caller than rotator
 //	hold PATH                   lock a checkpoint like another run
 //	deny OPERATION              refuse an operation: dynamodb:Scan
 //	allow OPERATION             allow it again
@@ -100,6 +103,7 @@ func TestScripts(t *testing.T) {
 			"body":    inWorld((*world).body),
 			"pose":    inWorld((*world).pose),
 			"share":   inWorld((*world).share),
+			"call":    inWorld((*world).call),
 			"hold":    hold,
 			"kept":    kept,
 			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
@@ -289,6 +293,22 @@ func (w *world) arn(ts *testscript.TestScript, name string) string {
 
 func (w *world) disable(ts *testscript.TestScript, args []string) {
 	ts.Check(w.server.KMS().SetState(w.arn(ts, args[0]), fakekms.Disabled))
+}
+
+func (w *world) call(ts *testscript.TestScript, args []string) {
+	cfg := w.dynamodb.Options()
+	client := kms.New(kms.Options{
+		Region:       cfg.Region,
+		BaseEndpoint: cfg.BaseEndpoint,
+		Credentials:  cfg.Credentials,
+		Retryer:      aws.NopRetryer{},
+	})
+	arn := w.arn(ts, args[0])
+	_, err := client.Encrypt(context.Background(),
+		&kms.EncryptInput{KeyId: &arn, Plaintext: []byte("text")})
+	if disabled := (*kmstypes.DisabledException)(nil); !errors.As(err, &disabled) {
+		ts.Check(err)
+	}
 }
 
 func (w *world) enable(ts *testscript.TestScript, args []string) {

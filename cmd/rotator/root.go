@@ -117,7 +117,8 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.m
 	})
 	root.AddCommand(
 		newRunCommand(std), newAuditCommand(std), newVerifyCommand(std), newRetryCommand(std),
-		newStatusCommand(std), newReportCommand(std), newCheckpointCommand(std),
+		newStatusCommand(std), newReportCommand(std), newWatchCommand(std),
+		newCheckpointCommand(std),
 		newSchemaCommand(std), newVersionCommand(std), newDemoCommand(),
 	)
 	strictCompletion(root)

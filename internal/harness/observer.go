@@ -108,8 +108,9 @@ func (w *Watcher) violationList() []string {
 
 // readOperations returns the operations that change nothing and are always allowed.
 func readOperations() []string {
-	return []string{"kms:ReEncrypt", "kms:DescribeKey", "kms:ListAliases", "kms:ListKeyRotations",
-		"kms:GetKeyLastUsage",
+	return []string{"cloudtrail:LookupEvents", "kms:ReEncrypt", "kms:DescribeKey",
+		"kms:ListAliases", "kms:ListGrants", "kms:ListKeyRotations", "kms:GetKeyLastUsage",
+		"kms:GetKeyRotationStatus",
 		"dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:GetItem", "dynamodb:Query",
 		"dynamodb:BatchGetItem", "dynamodb:ListTables",
 		"dynamodb:Health",

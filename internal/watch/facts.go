@@ -7,6 +7,7 @@
 package watch
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -98,9 +99,10 @@ func (k *Key) Blind() bool { return k.LastUsage.Asked.IsZero() && k.Trail.Asked.
 // unusable reports whether no caller can use the key.
 func (k *Key) unusable() bool { return k.State == "Disabled" || k.State == "PendingDeletion" }
 
-// name returns the alias in the job file, otherwise the last part of the ARN.
+// name returns the alias in the job file, if it names the key, otherwise the last part of the ARN.
 func (k *Key) name() string {
-	if i := strings.Index(k.Given, "alias/"); i >= 0 {
+	if i := strings.Index(k.Given, "alias/"); i >= 0 &&
+		(k.Aliases == nil || slices.Contains(k.Aliases, k.Given[i:])) {
 		return k.Given[i:]
 	}
 	if k.ARN == "" {
