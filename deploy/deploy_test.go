@@ -83,10 +83,8 @@ func (p policy) mistakes() []string {
 				list = append(list, "it allows "+action)
 			}
 		}
-		if reads := []string{"servicequotas:GetServiceQuota",
-			"servicequotas:GetAWSDefaultServiceQuota"}; slices.Equal(s.Action, reads) &&
-			slices.Equal(s.Resource, []string{"*"}) {
-			continue // these actions do not support resources
+		if slices.Equal(s.Resource, []string{"*"}) && !slices.ContainsFunc(s.Action, hasResources) {
+			continue
 		}
 		for _, resource := range s.Resource {
 			// A wildcard is allowed only at the end of an object resource.
@@ -99,9 +97,32 @@ func (p policy) mistakes() []string {
 	return list
 }
 
+// hasResources reports whether an action must name its resources. The others support none.
+func hasResources(action string) bool {
+	return !slices.Contains([]string{"servicequotas:GetServiceQuota",
+		"servicequotas:GetAWSDefaultServiceQuota", "kms:ListAliases",
+		"cloudtrail:LookupEvents"}, action)
+}
+
+// readsOnly reports whether an action reads, or is one of those of ReEncrypt.
+func readsOnly(action string) bool {
+	verb := action[strings.Index(action, ":")+1:]
+	return slices.ContainsFunc([]string{"Get", "List", "Lookup", "Describe", "Scan", "ReEncrypt"},
+		func(read string) bool { return strings.HasPrefix(verb, read) })
+}
+
+// watch.json only reads, and needs no ReEncrypt.
+func TestWatchPolicyOnlyReads(t *testing.T) {
+	for action, keys := range readPolicy(t, "iam/watch.json").allowed() {
+		if !readsOnly(action) || strings.Contains(action, "ReEncrypt") {
+			t.Errorf("the policy allows %s on %v for watch", action, keys)
+		}
+	}
+}
+
 func TestPolicies(t *testing.T) {
 	paths, err := filepath.Glob("iam/*.json")
-	if err != nil || len(paths) != 9 {
+	if err != nil || len(paths) != 10 {
 		t.Fatalf("policies: %v, %v", paths, err)
 	}
 	for _, path := range paths {
@@ -119,6 +140,9 @@ func TestPolicies(t *testing.T) {
 			}
 			continue
 		}
+		if filepath.Base(path) == "watch.json" {
+			continue // TestWatchPolicyOnlyReads
+		}
 		if keys := allowed["kms:ReEncryptTo"]; len(keys) != 1 ||
 			!strings.HasSuffix(keys[0], "NEW-KEY-ID") {
 			t.Errorf("%s: ReEncryptTo on %v, want only the new key", path, keys)
@@ -128,13 +152,7 @@ func TestPolicies(t *testing.T) {
 		}
 		if strings.HasPrefix(filepath.Base(path), "audit-") {
 			for action := range allowed {
-				if verb := action[strings.Index(action,
-					":")+1:]; !slices.ContainsFunc([]string{"Get", "List", "Describe", "Scan",
-					"ReEncrypt"}, func(
-					read string,
-				) bool {
-					return strings.HasPrefix(verb, read)
-				}) {
+				if !readsOnly(action) {
 					t.Errorf("%s: the policy allows %s for an audit", path, action)
 				}
 			}
@@ -157,10 +175,10 @@ func TestMistakesAreFound(t *testing.T) {
 	}
 }
 
-// documents returns all documents of the manifest by kind.
-func documents(t *testing.T) map[string]map[string]any {
+// documents returns all documents of a manifest by kind.
+func documents(t *testing.T, manifest string) map[string]map[string]any {
 	t.Helper()
-	file, err := os.Open("kubernetes/cronjob.yaml")
+	file, err := os.Open(filepath.Join("kubernetes", manifest))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +213,7 @@ func at(t *testing.T, value any, steps ...any) any {
 }
 
 func TestCronJobIsRestricted(t *testing.T) {
-	docs := documents(t)
+	docs := documents(t, "cronjob.yaml")
 	job := at(t, docs["CronJob"], "spec")
 	pod := at(t, job, "jobTemplate", "spec", "template", "spec")
 	got := map[string]any{
@@ -235,7 +253,7 @@ func TestCronJobIsRestricted(t *testing.T) {
 // TestCronJobCarriesAJobFile: the job file in the manifest loads. Its state is on the mounted
 // volume, because the root file system is read-only.
 func TestCronJobCarriesAJobFile(t *testing.T) {
-	docs := documents(t)
+	docs := documents(t, "cronjob.yaml")
 	pod := at(t, docs["CronJob"], "spec", "jobTemplate", "spec", "template", "spec")
 	text := at(t, docs["ConfigMap"], "data", "job.yaml").(string)
 	job, err := config.Parse("/job/job.yaml", []byte(text), func(string) (string, bool) {
@@ -253,5 +271,33 @@ func TestCronJobCarriesAJobFile(t *testing.T) {
 	if args := at(t, pod, "containers", 0, "args").([]any); !slices.Contains(args,
 		any(at(t, pod, "containers", 0, "volumeMounts", 0, "mountPath").(string)+"/job.yaml")) {
 		t.Errorf("the arguments %v do not name the mounted job file", args)
+	}
+}
+
+// TestWatchManifest: the watch has no volume but the job file, is restricted as the run is, and
+// does not try again.
+func TestWatchManifest(t *testing.T) {
+	docs, run := documents(t, "watch.yaml"), documents(t, "cronjob.yaml")
+	job := at(t, docs["CronJob"], "spec", "jobTemplate", "spec")
+	pod := at(t, job, "template", "spec")
+	of := at(t, run["CronJob"], "spec", "jobTemplate", "spec", "template", "spec", "containers", 0,
+		"securityContext")
+	if diff := cmp.Diff(of, at(t, pod, "containers", 0, "securityContext")); diff != "" {
+		t.Errorf("the container is restricted differently (-run +watch):\n%s", diff)
+	}
+	got := map[string]any{
+		"retries": at(t, job, "backoffLimit"),
+		"command": at(t, pod, "containers", 0, "args", 0),
+		"job":     at(t, pod, "volumes", 0, "configMap", "name"),
+		"account": at(t, pod, "serviceAccountName"),
+	}
+	want := map[string]any{
+		"retries": uint64(0),
+		"command": "watch",
+		"job":     at(t, run["ConfigMap"], "metadata", "name"),
+		"account": at(t, docs["ServiceAccount"], "metadata", "name"),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("watch.yaml (-want +got):\n%s", diff)
 	}
 }

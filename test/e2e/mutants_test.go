@@ -23,7 +23,25 @@ type mutant struct {
 
 func mutants() []mutant {
 	return slices.Concat(sourceMutants(), checkpointMutants(), engineMutants(), requestMutants(),
-		evidenceMutants(), commandMutants())
+		evidenceMutants(), watchMutants(), commandMutants())
+}
+
+// watchMutants remove protections of the report on the use of source keys.
+func watchMutants() []mutant {
+	watched := []string{"./internal/watch"}
+	return []mutant{
+		{"a refused call counts for nothing", "internal/watch/trail.go",
+			`return code != "" && code != "DryRunOperationException"`, "return false", watched},
+		{"a cut event history counts as complete", "internal/watch/trail.go",
+			"\t\tt.Partial, t.From = true, r.oldest.UTC()\n", "\t\tt.Partial = true\n", watched},
+		{"the last use of rotator is that of another caller", "internal/watch/watch.go",
+			"\tcase o.RequestIDs[u.RequestID]:\n\t\treturn ByRotator\n", "", watched},
+		{"a last use that is read too early counts", "internal/watch/watch.go",
+			"asked.Before(own.Last.Add(UsageDelay))", "false", watched},
+		{"no answer is quiet", "internal/watch/sentence.go",
+			"k.Trail.Asked.IsZero() && (u.Asked.IsZero() || u.Early || k.unusable())", "false",
+			watched},
+	}
 }
 
 // simulation are the arguments of go test for the simulation and the crash sweep.
