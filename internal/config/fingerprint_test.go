@@ -92,9 +92,14 @@ func TestFingerprints(t *testing.T) {
 	}
 }
 
-// TestHasFingerprint: a pass can be resumed after an upgrade that requires the user to add a
-// field which does not change the work.
-func TestHasFingerprint(t *testing.T) {
+// upgradeCase is the job of a stored pass and the job of the same file after an upgrade.
+type upgradeCase struct {
+	name        string
+	before, now *Job
+	want        bool
+}
+
+func upgradeCases(t *testing.T) []upgradeCase {
 	const text = `job: j
 destination: {key: alias/a, algorithm: ALGORITHM}
 source: {keys: [alias/a]}
@@ -110,11 +115,7 @@ targets:
 		fields := strings.NewReplacer("ALGORITHM", algorithm, ", MORE", more)
 		return load(t, mode+fields.Replace(text))
 	}
-	for _, test := range []struct {
-		name        string
-		before, now *Job
-		want        bool
-	}{
+	return []upgradeCase{
 		{
 			"mode added",
 			job(symmetric, "", ""),
@@ -151,7 +152,13 @@ targets:
 			job(symmetric, ", destination_context: {x: y}", ""),
 			false,
 		},
-	} {
+	}
+}
+
+// TestHasFingerprint: a pass can be resumed after an upgrade that requires the user to add a
+// field which does not change the work.
+func TestHasFingerprint(t *testing.T) {
+	for _, test := range upgradeCases(t) {
 		stored, err := test.before.Fingerprint()
 		if err != nil {
 			t.Fatal(err)

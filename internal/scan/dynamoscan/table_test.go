@@ -109,9 +109,14 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// Batches are used only if the probe fails its condition. After any other response, items are
-// updated one by one with the same conditions.
-func TestProbe(t *testing.T) {
+// probeCase is a response to a probe.
+type probeCase struct {
+	name    string
+	respond http.HandlerFunc
+	note    string // expected note; "" if the next batch sends another probe
+}
+
+func probeCases() []probeCase {
 	respond := func(status int, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(status)
@@ -125,11 +130,7 @@ func TestProbe(t *testing.T) {
 		return `{"Responses":[{"Error":{"Code":"` + code + `"}}]}`
 	}
 	const denied = "dynamodb:PartiQLUpdate is not allowed"
-	for _, c := range []struct {
-		name    string
-		respond http.HandlerFunc
-		note    string // expected note; "" if the next batch sends another probe
-	}{
+	return []probeCase{
 		{
 			"condition ignored",
 			respond(200, `{"Responses":[{}]}`),
@@ -147,7 +148,13 @@ func TestProbe(t *testing.T) {
 		{"not implemented", respond(501, `no`), "does not know BatchExecuteStatement"},
 		{"statement throttled", respond(200, failed("ThrottlingError")), ""},
 		{"server error", respond(500, `{}`), ""},
-	} {
+	}
+}
+
+// Batches are used only if the probe fails its condition. After any other response, items are
+// updated one by one with the same conditions.
+func TestProbe(t *testing.T) {
+	for _, c := range probeCases() {
 		t.Run(c.name, func(t *testing.T) {
 			store := newStore(t, simple)
 			probes := 0
