@@ -166,7 +166,15 @@ func (a *asker) move(
 		return Verdict{Outcome: Failed, Key: answer.Source, Reason: reason, Detail: detail}, nil
 	}
 	a.changed.Store(false)
-	return Verdict{Blob: answer.Blob, Key: answer.Source}, nil
+	return Verdict{
+		Blob: answer.Blob,
+		Key:  answer.Source,
+		Origin: Origin{
+			RequestID:    answer.RequestID,
+			FromMaterial: answer.SourceMaterial,
+			ToMaterial:   answer.DestinationMaterial,
+		},
+	}, nil
 }
 
 // underDestination returns the verdict on a slot with the key, context and algorithm of the

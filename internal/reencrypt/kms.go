@@ -82,7 +82,9 @@ type Response struct {
 	Source         string // ARN of the key that decrypted the blob
 	SourceMaterial string // ID of the key material that decrypted the blob, or ""
 	Destination    string // ARN of the key that encrypted the blob
-	RequestID      string // ID that KMS gave the request, or ""
+	// DestinationMaterial is the ID of the key material that encrypted the blob, or "".
+	DestinationMaterial string
+	RequestID           string // ID that KMS gave the request, or ""
 }
 
 // Reencrypter sends requests to KMS. Errors are those of the AWS SDK. Each request has a
@@ -125,11 +127,12 @@ func (k *KMS) ReEncrypt(ctx context.Context, q Request) (Response, error) {
 	}
 	requestID, _ := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata)
 	return Response{
-		Blob:           out.CiphertextBlob,
-		Source:         aws.ToString(out.SourceKeyId),
-		SourceMaterial: aws.ToString(out.SourceKeyMaterialId),
-		Destination:    aws.ToString(out.KeyId),
-		RequestID:      requestID,
+		Blob:                out.CiphertextBlob,
+		Source:              aws.ToString(out.SourceKeyId),
+		SourceMaterial:      aws.ToString(out.SourceKeyMaterialId),
+		Destination:         aws.ToString(out.KeyId),
+		DestinationMaterial: aws.ToString(out.DestinationKeyMaterialId),
+		RequestID:           requestID,
 	}, nil
 }
 

@@ -19,6 +19,15 @@ type Verdict struct {
 	Reason, Detail string
 	// Header is true if the header of the blob decided, and KMS was not asked.
 	Header bool
+	// Origin describes the response that Blob comes from.
+	Origin Origin
+}
+
+// Origin is what KMS reported with a new ciphertext. Each field can be empty.
+type Origin struct {
+	RequestID    string
+	FromMaterial string // ID of the key material that decrypted the slot
+	ToMaterial   string // ID of the key material that encrypted the new ciphertext
 }
 
 // Moves reports whether the slot is to move.

@@ -3,7 +3,6 @@ package rotate
 import (
 	"context"
 	"crypto/sha256"
-	"time"
 
 	"rotator/internal/ciphertext"
 	"rotator/internal/reencrypt"
@@ -48,7 +47,7 @@ func (w *worker) recover(
 	record := trace.Record
 	if !trace.Written {
 		// The path can differ from that of the intent: several slots can have the same blob.
-		record.At, record.Path = time.Now().UTC(), reencrypt.Clip(slot.Path)
+		record.Path = reencrypt.Clip(slot.Path)
 		err = w.recordAll([]Record{record})
 	}
 	return reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: record.From}, true, err

@@ -18,6 +18,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
 	"rotator/internal/flowcontrol"
+	"rotator/internal/reencrypt"
 	"rotator/internal/retry"
 	"rotator/internal/scan"
 )
@@ -69,6 +70,9 @@ type Record struct {
 	Before, After string // hexadecimal SHA-256 of the blobs
 	// Binding ties the record to its pass and to the encryption context of the new blob.
 	Binding string
+	// Origin describes the response of KMS that the new blob comes from. It is recorded with
+	// the intent.
+	Origin reencrypt.Origin
 }
 
 // Target is a table, a bucket or a set of files with ciphertexts.

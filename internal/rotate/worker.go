@@ -558,6 +558,7 @@ func (w *worker) intend(target *Target, tasks []*task) error {
 	if len(records) == 0 {
 		return nil
 	}
+	stamp(records)
 	return auditError(w.recorder.Intend(records))
 }
 
@@ -616,6 +617,7 @@ func (w *worker) recordWritten(target *Target, tasks []*task, results []scan.Res
 	return w.recordAll(records)
 }
 
+// record returns the record of a slot, without the time.
 func (w *worker) record(target *Target, t *task, i int) Record {
 	slot, v, marks := t.slots[i], t.verdicts[i], &t.audits[i]
 	if marks.before == "" {
@@ -625,7 +627,6 @@ func (w *worker) record(target *Target, t *task, i int) Record {
 		marks.after = digest(v.Blob)
 	}
 	r := Record{
-		At:      time.Now().UTC(),
 		Pass:    w.pass,
 		Target:  target.Name,
 		Ref:     t.item.Ref,
@@ -635,6 +636,7 @@ func (w *worker) record(target *Target, t *task, i int) Record {
 		Before:  marks.before,
 		After:   marks.after,
 		Binding: marks.binding,
+		Origin:  v.Origin,
 	}
 	if r.Binding == "" {
 		r.Binding = w.bind(r, slot)
@@ -647,7 +649,17 @@ func (w *worker) recordAll(records []Record) error {
 	if len(records) == 0 {
 		return nil
 	}
+	stamp(records)
 	return auditError(w.recorder.Record(records))
+}
+
+// stamp sets the time of all records of one call to the same value, so that the audit log can
+// store it once.
+func stamp(records []Record) {
+	now := time.Now().UTC()
+	for i := range records {
+		records[i].At = now
+	}
 }
 
 func auditError(err error) error {
