@@ -106,6 +106,11 @@ bench: ## compare rotator with loops over the SDK (BENCH=small for CI, BENCH=ful
 	$(GO) build -o bin/bench ./test/bench
 	BENCH=$(BENCH) UPDATE=$(UPDATE) ABLATIONS=$(ABLATIONS) bin/bench
 
+.PHONY: audit-log
+audit-log: ## measure the audit log: bytes per slot of SLOTS (1000000), speed of its verification
+	ROTATOR_AUDIT_SLOTS=$(or $(SLOTS),1000000) $(GO) test ./internal/report/auditlog -run TestBytesPerSlot -v -timeout 30m
+	$(GO) test ./internal/report/auditlog -run '^$$' -bench . -cpu 1
+
 .PHONY: model
 model: ## check the model of leases and fences with spin (apt-get install spin gcc)
 	./test/model/check.sh

@@ -56,8 +56,8 @@ func allowed() map[string][]string {
 		"internal/accept": {"internal/checkpoint", "internal/plural"},
 		"internal/report": {"internal/checkpoint", "internal/plural", "internal/printable",
 			"internal/verdict"},
-		"internal/report/auditlog": {"internal/plural", "internal/printable", "internal/rotate",
-			"internal/scan"},
+		"internal/report/auditlog": {"internal/plural", "internal/printable", "internal/reencrypt",
+			"internal/rotate", "internal/scan"},
 		"internal/watch": {
 			"internal/awserr",
 			"internal/plural",

@@ -16,6 +16,7 @@ import (
 
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/report"
+	"rotator/internal/report/auditlog"
 )
 
 // The files of the state of a crashBench.
@@ -70,6 +71,16 @@ func (b *crashBench) put(t *testing.T, name, text string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// plainLog returns the plain lines of a log.
+func (b *crashBench) plainLog(t *testing.T, name string) string {
+	t.Helper()
+	var text bytes.Buffer
+	if err := auditlog.Export(filepath.Join(b.dir, name), &text); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
 }
 
 func (b *crashBench) lose(t *testing.T, pattern string) {
@@ -239,7 +250,7 @@ func TestForgedLinesHideNothing(t *testing.T) {
 			log, binding := "", strings.Repeat("2", 64)
 			if test.halfway {
 				b.killHalfway(t)
-				log = b.read(t, benchLog)
+				log = b.plainLog(t, benchLog)
 			} else {
 				b.begin(t)
 			}

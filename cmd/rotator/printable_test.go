@@ -218,18 +218,19 @@ func TestNothingUnprintable(t *testing.T) {
 		try("run", "-f", wrong)
 		outputs["run -f wrong "+text] = outputs["run -f "+wrong]
 	}
-	log, err := os.ReadFile(w.log)
+	stored, err := os.ReadFile(w.log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	outputs["the audit log"] = string(log)
+	outputs["the audit log"] = string(stored)
+	log := try("log", "export", "-f", w.job)
 	for name, output := range outputs {
 		if found := unprintable(output); len(found) > 0 || output == "" {
 			t.Errorf("%q prints %q: %.3000q", name, string(found), output)
 		}
 	}
 	checkNames(t, ledger)
-	checkNames(t, string(log))
+	checkNames(t, log)
 }
 
 // checkNames checks that the JSON lines contain every name unchanged.

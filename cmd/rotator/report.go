@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -230,9 +231,12 @@ func checkLogs(
 			return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf(
 				"the audit log is not intact: %v", err)}
 		}
-		notes = append(notes, fmt.Sprintf(
-			"audit log %s: %s, the chain of hashes is intact", path,
-			plural.Count(lines, "line")))
+		last := slices.MaxFunc(marks[f], func(a, b auditlog.Mark) int {
+			return cmp.Compare(a.Lines, b.Lines)
+		})
+		notes = append(notes, fmt.Sprintf("audit log %s: %s, the chain of hashes is "+
+			"intact; the checkpoint has recorded line %d with the hash %s",
+			path, plural.Count(lines, "line"), last.Lines, last.Hash))
 	}
 	if len(notes) == 0 {
 		notes = append(notes,

@@ -127,6 +127,12 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 	if err := state.log.Sync(); err != nil {
 		return &storageError{what: "sync the audit log", err: err}
 	}
+	if err := state.log.Unclosed(); err != nil {
+		note := fmt.Sprintf("audit log %s: a segment could not be closed (%v). No line is "+
+			"missing; the next run tries again", state.name, err)
+		s.logger.Warn(note)
+		s.summary.Notes = append(s.summary.Notes, note)
+	}
 	if err := addLedger(ctx, s.tally, p.passes, p.record); err != nil {
 		return err
 	}

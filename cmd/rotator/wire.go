@@ -19,6 +19,7 @@ import (
 	"rotator/internal/flowcontrol"
 	"rotator/internal/plural"
 	"rotator/internal/reencrypt"
+	"rotator/internal/report/auditlog"
 	"rotator/internal/retry"
 	"rotator/internal/rotate"
 	"rotator/internal/scan"
@@ -424,6 +425,7 @@ func (w *wiring) bindFiles(
 		Exclude:   t.Exclude,
 		KeepMtime: t.Mtime == config.MtimeKeep,
 		Own:       ownFiles(w.job),
+		OwnerOf:   auditlog.LogOf,
 		Memory:    budget,
 		PageLimit: pageItems,
 	})

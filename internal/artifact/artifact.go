@@ -76,6 +76,8 @@ func kindOf(body []byte) string {
 	switch {
 	case len(body) == 0:
 		return ""
+	case auditlog.Is(body, hasNoCiphertext):
+		kind = AuditLog
 	case body[0] == '{':
 		kind = kindOfJSON(body)
 	case isObjectRecord(body):
@@ -95,8 +97,6 @@ func kindOf(body []byte) string {
 
 func kindOfJSON(body []byte) string {
 	switch {
-	case auditlog.Is(body):
-		return AuditLog
 	case isRecord(body):
 		return CheckpointRecord
 	case isReport(body):
@@ -186,7 +186,7 @@ var (
 // ownKey matches the keys of checkpoint objects of rotator, and usual names of audit logs.
 var ownKey = regexp.MustCompile(
 	`(^|/)jobs/[^/]+/(head|roster|pass/[0-9]+(/[a-z0-9./]+)?)(\.kept-[0-9T.]+)?$` +
-		`|\.audit(\.[0-9]+)?\.jsonl$`)
+		`|\.audit(\.[0-9]+)?\.jsonl(\.[0-9]{6,}\.zst)?$`)
 
 // Named reports whether the name of an object suggests a file of rotator
 // itself. Such an object is read even if the format reads no bodies.

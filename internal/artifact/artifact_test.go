@@ -78,15 +78,38 @@ func writtenFiles(t *testing.T) map[string][][]byte {
 		return text
 	}
 	text := read(path)
-	lines := bytes.SplitAfter(text, []byte("\n"))
+	var plain bytes.Buffer
+	if err := auditlog.Export(path, &plain); err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(plain.Bytes(), []byte("\n"))
 	return map[string][][]byte{
-		AuditLog:         {text, text[:len(text)-20], bytes.Join(lines[1:], nil)},
+		AuditLog: {text, text[:len(text)-20], plain.Bytes(), bytes.Join(lines[1:], nil),
+			closedSegment(t, "a")},
 		CheckpointRecord: {head.Data, append([]byte("ABCDEFGHIJKLMNOPQRSTUVWXYZ\n"), head.Data...)},
 		CheckpointFile:   {read(state)},
 		CheckpointLock:   {read(state + ".lock")},
 		Report:           {asJSON.Bytes(), asText.Bytes()},
 		ExceptionList:    {append(append(entry, '\n'), append(entry, '\n')...)},
 	}
+}
+
+// closedSegment returns a closed segment of an audit log with an item.
+func closedSegment(t *testing.T, ref scan.Ref) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "job.audit.jsonl")
+	log, err := auditlog.Open(path, "job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.SegmentSize = 1
+	err = errors.Join(log.Intend([]rotate.Record{{Ref: ref}}),
+		log.Record([]rotate.Record{{Ref: ref}}), log.Close())
+	text, reading := os.ReadFile(path + ".000001.zst")
+	if err := errors.Join(err, reading); err != nil {
+		t.Fatal(err)
+	}
+	return text
 }
 
 func object(body []byte) *scan.Object { return &scan.Object{Body: body, Size: int64(len(body))} }
@@ -126,8 +149,13 @@ func TestKinds(t *testing.T) {
 		}
 	}
 	changed := map[string][]byte{
-		"a line of a log": bytes.Replace(all[AuditLog][0], []byte("intent"),
+		"a line of a log": bytes.Replace(all[AuditLog][0], []byte(`["i","0`),
+			[]byte(`["i","1`), 1),
+		"a plain line of a log": bytes.Replace(all[AuditLog][2], []byte("intent"),
 			[]byte("intenT"), 1),
+		"a closed segment that is cut": all[AuditLog][4][:len(all[AuditLog][4])-1],
+		"a closed segment with a ciphertext": closedSegment(t,
+			scan.Ref(base64.StdEncoding.EncodeToString(blob))),
 		"a log with another line": append(bytes.Clone(all[AuditLog][0]), "a remark\n"...),
 		"a record": bytes.Replace(all[CheckpointRecord][0], []byte(`"pass":1`),
 			[]byte(`"pass":2`), 1),

@@ -22,8 +22,8 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	return slices.Concat(sourceMutants(), checkpointMutants(), engineMutants(), requestMutants(),
-		evidenceMutants(), watchMutants(), commandMutants())
+	return slices.Concat(sourceMutants(), checkpointMutants(), engineMutants(), logMutants(),
+		requestMutants(), evidenceMutants(), watchMutants(), commandMutants())
 }
 
 // watchMutants remove protections of the report on the use of source keys.
@@ -171,6 +171,25 @@ func engineMutants() []mutant {
 		{"the success of the previous pass is ignored", "internal/rotate/early.go",
 			"\tif e.proven(target, f) {", "\tif false {",
 			[]string{"./cmd/rotator", "-run", "TestSuccessKeepsFromStopping"}},
+	}
+}
+
+// logMutants remove protections of the audit log.
+func logMutants() []mutant {
+	const log = "internal/report/auditlog/"
+	test := func(name string) []string { return []string{"./" + log, "-run", name} }
+	return []mutant{
+		{"a broken chain over segments is accepted", log + "reader.go",
+			"\tif anywhere {\n", "\tif true {\n", test("TestLostAndDamagedSegments")},
+		{"a torn segment is accepted", log + "segment.go",
+			"case len(rest) > 0 || !r.closed:", "case len(rest) < 0:",
+			test("TestLostAndDamagedSegments")},
+		{"an open segment is emptied although it differs", log + "open.go",
+			"if err == nil && !same {", "if err == nil && !same && false {",
+			test("TestOpenSegmentDiffers")},
+		{"a failed write moves the head", log + "auditlog.go",
+			"return l.written.seq, string(l.written.head[:])",
+			"return l.lines.seq, string(l.lines.head[:])", test("TestFailedWrite")},
 	}
 }
 

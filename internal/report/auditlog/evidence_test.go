@@ -143,11 +143,9 @@ func TestUnboundLinesAreIgnored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	old := record(1)
 	old.Binding = ""
-	text, _, err := bind(nil, lineOf(old, eventRotated, 1, genesis))
-	if err == nil {
-		err = os.WriteFile(path, text, 0o600)
-	}
-	if err != nil {
+	lines := newWriter(newChain(0, genesis))
+	lines.old = true
+	if err := os.WriteFile(path, lines.rotated(nil, []rotate.Record{old}), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	log := reopen(t, path, false)
@@ -175,6 +173,8 @@ func TestForeignFilesAreNotChanged(t *testing.T) {
 	for name, content := range map[string]string{
 		"a line without a line break": "a note of another program",
 		"lines":                       "one\ntwo\n",
+		"the beginning of a segment":  segmentStart + "2}\n",
+		"too short for a segment":     segmentStart[:len(segmentStart)-1],
 		"JSON":                        `{"seq":1,"kind":"order"}`,
 		"JSON that begins like a log": lineStart(1) + `log","at":"noon"}`,
 		"JSON of another event":       lineStart(1) + `login"}`,
@@ -284,19 +284,19 @@ func TestEmptyFileBecomesALog(t *testing.T) {
 	}
 }
 
-// TestDamageIsReportedWithItsLine: the error has the number of the line in the file, even if only
-// the end of the log is read. The log is not changed.
+// TestDamageIsReportedWithItsLine: the error has the number of the plain line, even if only the
+// end of the log is read. The log is not changed.
 func TestDamageIsReportedWithItsLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	log, err := Open(path, "job")
 	if err != nil {
 		t.Fatal(err)
 	}
+	log.SegmentSize = 1 << 40
 	long := record(1)
 	long.Path = strings.Repeat("p", 4000)
-	batch := bytes.Repeat([]byte{1}, 100)
-	for log.size < gathered+gathered/8 {
-		records := make([]rotate.Record, len(batch))
+	for log.lines.plain < gathered+gathered/8 {
+		records := make([]rotate.Record, 100)
 		for i := range records {
 			records[i] = long
 		}
@@ -305,44 +305,56 @@ func TestDamageIsReportedWithItsLine(t *testing.T) {
 		}
 	}
 	lines, _ := log.Head()
-	if err := log.Close(); err != nil {
+	var plain bytes.Buffer
+	if err := errors.Join(log.Close(), Export(path, &plain)); err != nil {
 		t.Fatal(err)
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := bytes.SplitAfter(text, []byte("\n"))
-	for name, damage := range map[string]func(line []byte) []byte{
-		"a byte": func(line []byte) []byte {
-			return bytes.Replace(line, []byte("rotated"), []byte("rotatex"), 1)
-		},
-		"a removed line": func([]byte) []byte { return nil },
-		"twice": func(line []byte) []byte {
-			return append(line[:len(line):len(line)], line...)
-		},
-		"an inserted line": func([]byte) []byte { return []byte("a remark\n") },
-	} {
-		at := lines - 500
-		want := at
-		if name == "twice" {
-			want++
+	for form, text := range map[string][]byte{"stored": text, "plain": plain.Bytes()} {
+		all := bytes.SplitAfter(text, []byte("\n"))
+		for name, damage := range map[string]func(line []byte) []byte{
+			"a byte": func(line []byte) []byte {
+				return bytes.Replace(line, []byte("ppp"), []byte("qpp"), 1)
+			},
+			"a removed line": func([]byte) []byte { return nil },
+			"twice": func(line []byte) []byte {
+				return append(line[:len(line):len(line)], line...)
+			},
+			"an inserted line": func([]byte) []byte { return []byte("a remark\n") },
+		} {
+			at := lines - 500 // in the file
+			want := at
+			if name == "twice" {
+				want++
+			}
+			if form == "stored" {
+				want-- // the first line of the segment
+			}
+			changed := bytes.Join([][]byte{
+				bytes.Join(all[:at-1], nil), damage(all[at-1]), bytes.Join(all[at:], nil)}, nil)
+			isDamaged(t, path, form+", "+name, changed, want)
 		}
-		changed := bytes.Join([][]byte{
-			bytes.Join(all[:at-1], nil), damage(all[at-1]), bytes.Join(all[at:], nil)}, nil)
-		if err := os.WriteFile(path, changed, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err := Open(path, "job")
-		var chain, verified *ChainError
-		if !errors.As(err, &chain) || chain.Line != want {
-			t.Errorf("%s: Open: %v, want line %d", name, err, want)
-		}
-		if _, err := VerifyFile(path); !errors.As(err, &verified) || verified.Line != want {
-			t.Errorf("%s: VerifyFile: %v, want line %d", name, err, want)
-		}
-		if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, changed) {
-			t.Errorf("%s: the log was changed (%v)", name, err)
-		}
+	}
+}
+
+// isDamaged checks that a log with this content is refused because of a line, and not changed.
+func isDamaged(t *testing.T, path, name string, content []byte, want int64) {
+	t.Helper()
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(path, "job")
+	var chain, verified *ChainError
+	if !errors.As(err, &chain) || chain.Line != want {
+		t.Errorf("%s: Open: %v, want line %d", name, err, want)
+	}
+	if _, err := VerifyFile(path); !errors.As(err, &verified) || verified.Line != want {
+		t.Errorf("%s: VerifyFile: %v, want line %d", name, err, want)
+	}
+	if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, content) {
+		t.Errorf("%s: the log was changed (%v)", name, err)
 	}
 }

@@ -68,18 +68,19 @@ func kindOf(mode fs.FileMode) string {
 	return "not a regular file"
 }
 
-// Open opens the audit log of a job at path, or creates it, and appends after
-// its last line. It removes a last line that a crash cut short; Torn returns
-// its length. It removes nothing else. It returns a *ForeignError if the file
-// does not begin as an audit log of this job, and a *ChainError if a later line
-// is damaged. The error wraps ErrBusy if another process has the log open.
+// Open opens the audit log of a job at path, or creates it, and appends after its last line.
+// It removes a last line that a crash cut short; Torn returns its length. It removes nothing
+// else. It returns a *ForeignError if the file does not begin as an audit log of this job, and
+// a *ChainError if a later line is damaged. The error wraps ErrBusy if another process has the
+// log open.
 func Open(path, job string) (*Log, error) {
 	_, missing := os.Stat(path)
 	file, err := openRegular(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{file: file, job: job, head: genesis, found: map[place]change{}}
+	l := &Log{path: path, file: file, job: job, found: map[place]change{},
+		SegmentSize: SegmentSize}
 	err = lock(file)
 	if err == nil {
 		err = l.resume()
@@ -114,45 +115,38 @@ func syncDir(path string) error {
 	return errors.Join(dir.Sync(), dir.Close())
 }
 
-// resume finds the last complete line and removes an incomplete line after it.
+// resume finds the last complete line, removes an incomplete line after it, and empties the
+// file if all its lines are in a closed segment.
 func (l *Log) resume() error {
-	end, size, err := l.examine(l.file)
+	begin, err := l.examine(l.file, l.path)
 	if err != nil {
 		return err
 	}
-	t, err := l.gather(l.file, end)
+	g, err := l.gather(l.file, l.path, begin)
 	if err != nil {
 		return err
 	}
-	l.own, l.seq, l.size = t, t.lines, end
-	if l.seq > 0 {
-		l.head = t.hashes[len(t.hashes)-1]
-	}
-	if end < size {
-		if err := l.cut(end, size); err != nil {
-			return err
+	l.own, l.number = g.tail, begin.number
+	l.merge(g.found)
+	l.lines, l.written = newWriter(g.reader.chain), g.reader.chain
+	if !begin.empty {
+		l.lines.table, l.lines.latest = g.reader.table, g.latest
+		l.lines.old, l.lines.plain = g.reader.old, g.reader.plain
+		if l.size = g.end; l.lines.old {
+			l.lines.plain = l.size
 		}
 	}
-	_, err = l.file.Seek(end, io.SeekStart)
-	return err
-}
-
-// cut removes the line that a crash cut short. It must look like the beginning
-// of the next line of the log.
-func (l *Log) cut(end, size int64) error {
-	rest := make([]byte, min(size-end, maxLine))
-	if _, err := l.file.ReadAt(rest, end); err != nil {
+	draft := segmentPath(l.path, l.number) + draftEnd
+	if err := removeDraft(draft); err != nil && !IsForeign(err) {
 		return err
 	}
-	if size-end > maxLine || !begins(rest, l.seq+1) {
-		return &ChainError{
-			Line: l.seq + 1,
-			Detail: "it has no line break and is not the start of a line of this log; " +
-				asEvidence,
-		}
+	if begin.size == l.size {
+		return nil
 	}
-	l.torn = int(size - end)
-	return l.file.Truncate(end)
+	if !begin.repeated {
+		l.torn = int(begin.size - l.size)
+	}
+	return l.file.Truncate(l.size)
 }
 
 // asEvidence is the advice for a log that cannot be continued.
@@ -174,53 +168,118 @@ func begins(text []byte, seq int64) bool {
 	})
 }
 
-// lineStart returns the beginning of line number seq.
-func lineStart(seq int64) string { return fmt.Sprintf(`{"seq":%d,"event":"`, seq) }
+// beginning is what a file of an open segment begins with.
+type beginning struct {
+	size   int64
+	number int64 // of the segment
+	old    bool  // it has plain lines
+	// empty is set if no line of the file counts: it has no complete line, or all its lines
+	// are in a closed segment. Segment number begins then.
+	empty    bool
+	repeated bool  // all lines are in a closed segment
+	before   int64 // number of the closed segment before; 0 if there is none
+}
 
-// examine checks that a file begins as an audit log of the job, and returns its
-// size and the end of its last complete line.
-func (l *Log) examine(file *os.File) (end, size int64, err error) {
-	if size, err = file.Seek(0, io.SeekEnd); err != nil || size == 0 {
-		return 0, 0, err
+// examine checks that the file at path begins as an audit log of the job, and that it fits the
+// closed segments beside it.
+func (l *Log) examine(file *os.File, path string) (b beginning, err error) {
+	numbers, err := closedSegments(path)
+	if err != nil {
+		return b, err
+	}
+	last := int64(0)
+	if len(numbers) > 0 {
+		last = numbers[len(numbers)-1]
+	}
+	if b.size, err = file.Seek(0, io.SeekEnd); err != nil {
+		return b, err
+	}
+	first, err := l.firstLine(file, b.size, last)
+	if err != nil {
+		return b, err
+	}
+	b.number, b.old = first.Number, first.Form == 0
+	switch {
+	case first.Number == 0:
+		b.empty = true
+	case first.Number == last:
+		same, err := repeats(io.NewSectionReader(file, 0, b.size), path, last)
+		if err == nil && !same {
+			err = &ChainError{Line: first.First, Detail: "it differs from " +
+				filepath.Base(segmentPath(path, last)) + "; " + asEvidence}
+		}
+		if err != nil {
+			return b, err
+		}
+		b.empty, b.repeated = true, true
+	case first.Number < last:
+		return b, &ChainError{Line: first.First, Detail: filepath.Base(
+			segmentPath(path, last)) + " is a later segment; " + asEvidence}
+	case first.Number == last+1:
+		b.before = last
+	}
+	if b.empty {
+		b.number, b.before = last+1, last
+	}
+	return b, nil
+}
+
+// firstLine reads the first line of an open segment. The result is zero if the segment is
+// empty, or if its first line is incomplete. Form is 0 for plain lines. last is the number of
+// the last closed segment.
+func (l *Log) firstLine(file *os.File, size, last int64) (s segment, err error) {
+	if size == 0 {
+		return segment{}, nil
 	}
 	first := make([]byte, min(size, maxLine))
 	if _, err := file.ReadAt(first, 0); err != nil {
-		return 0, 0, err
+		return segment{}, err
 	}
 	text, _, whole := bytes.Cut(first, []byte("\n"))
-	begin, _, parsed := parse(text)
+	s, segmentErr := parseSegment(text)
+	begin, _, plainErr := parse(text)
 	switch {
-	case whole && parsed == nil && begin.Seq == 1 && begin.Prev == genesis:
-	case !whole && size < maxLine && begins(first, 1):
-		return 0, size, nil // the first line is incomplete
-	case whole && bytes.HasPrefix(text, []byte(lineStart(1))):
-		return 0, 0, &ChainError{
+	case whole && segmentErr == nil:
+	case whole && plainErr == nil && begin.Seq == 1 && begin.Prev == genesis:
+		s = segment{Number: 1, First: 1, Job: begin.Job}
+		if begin.Event != eventLog { // older versions did not write this line
+			s.Job = l.job
+		}
+	case !whole && size < maxLine && l.beginsSegment(first, last):
+		return segment{}, nil
+	case whole && bytes.HasPrefix(text, []byte(lineStart(1))),
+		whole && bytes.HasPrefix(text, []byte(segmentStart)):
+		return segment{}, &ChainError{
 			Line:   1,
 			Detail: "it was changed after it was written; " + asEvidence,
 		}
 	default:
-		return 0, 0, &ForeignError{Path: file.Name(), Detail: "does not begin as an audit log"}
-	}
-	if begin.Event == eventLog && begin.Job != l.job {
-		return 0, 0, &ForeignError{
+		return segment{}, &ForeignError{
 			Path:   file.Name(),
-			Detail: fmt.Sprintf("is the audit log of job %q", begin.Job),
+			Detail: "does not begin as an audit log",
 		}
 	}
-	end, err = lastEnd(file, size)
-	return end, size, err
+	if s.Job != l.job {
+		return segment{}, &ForeignError{
+			Path:   file.Name(),
+			Detail: fmt.Sprintf("is the audit log of job %q", s.Job),
+		}
+	}
+	return s, nil
 }
 
-// lastEnd returns the offset after the last complete line of a file.
-func lastEnd(file io.ReaderAt, size int64) (int64, error) {
-	start := max(0, size-maxLine)
-	rest := make([]byte, size-start)
-	if _, err := file.ReadAt(rest, start); err != nil && !errors.Is(err, io.EOF) {
-		return 0, err
+// beginsSegment reports whether an incomplete text is the beginning of a segment after segment
+// number last. The beginning of a log must be long enough to distinguish it from a file of
+// another program.
+func (l *Log) beginsSegment(text []byte, last int64) bool {
+	if last == 0 {
+		genesis := newChain(0, genesis)
+		whole := appendSegment(nil, segment{1, storedForm, l.job, 1, string(genesis.head[:])})
+		text := bytes.TrimRight(text, "\x00")
+		return len(text) >= len(segmentStart) && bytes.HasPrefix(whole, text) ||
+			begins(text, 1)
 	}
-	newline := bytes.LastIndexByte(rest, '\n')
-	if newline < 0 {
-		return 0, fmt.Errorf("its last %d bytes hold no line", len(rest))
-	}
-	return start + int64(newline) + 1, nil
+	text = bytes.TrimRight(text, "\x00")
+	return bytes.HasPrefix(text, []byte(segmentStart)) ||
+		bytes.HasPrefix([]byte(segmentStart), text)
 }

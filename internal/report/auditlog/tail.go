@@ -1,8 +1,10 @@
 package auditlog
 
 import (
-	"bufio"
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -28,9 +30,9 @@ type Mark struct {
 // tail is the part at the end of a log that was read.
 type tail struct {
 	name   string
-	first  int64    // number of the first line that was read
-	hashes []string // of the lines that were read
-	lines  int64    // number of the last line; 0 for none
+	first  int64               // number of the first line that was read
+	hashes [][sha256.Size]byte // of the lines that were read
+	lines  int64               // number of the last line; 0 for none
 }
 
 // holds reports whether the log has the line of a mark. known is false if that
@@ -39,18 +41,10 @@ func (t *tail) holds(m Mark) (holds, known bool) {
 	switch {
 	case m.Lines > t.lines:
 		return false, true
-	case m.Lines < t.first:
+	case m.Lines < t.first || len(t.hashes) == 0:
 		return false, false
 	}
-	return t.hashes[m.Lines-t.first] == m.Hash, true
-}
-
-// place is the item into which a blob with this digest was written. Items may
-// share a blob.
-type place struct {
-	target string
-	ref    scan.Ref
-	after  string
+	return hex.EncodeToString(t.hashes[m.Lines-t.first][:]) == m.Hash, true
 }
 
 // change is a slot that was replaced or was about to be replaced.
@@ -62,9 +56,24 @@ type change struct {
 
 // Beside also reads the end of the log of another worker of the job that died
 // on this machine, so that Find returns its changes too. A file that does not
-// exist or is not an audit log of the job has no changes. The file is not
-// changed.
+// exist or is not an audit log of the job has no changes. No file is changed.
 func (l *Log) Beside(path string) error {
+	numbers, err := closedSegments(path)
+	for range maxWalks {
+		if err != nil {
+			return err
+		}
+		err = l.readBeside(path)
+		now, listing := closedSegments(path)
+		if err == nil || listing != nil || slices.Equal(now, numbers) {
+			break
+		}
+		numbers, err = now, nil // the other worker lives, and has closed a segment meanwhile
+	}
+	return err
+}
+
+func (l *Log) readBeside(path string) error {
 	file, err := openRegular(path, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) || IsForeign(err) {
 		return nil
@@ -73,87 +82,156 @@ func (l *Log) Beside(path string) error {
 		return err
 	}
 	defer func() { _ = file.Close() }()
-	end, _, err := l.examine(file)
+	begin, err := l.examine(file, path)
 	if IsForeign(err) {
 		return nil
 	}
 	if err == nil {
 		err = file.Sync() // lines that are relied on must be durable
 	}
-	var t *tail
+	var g *gathering
 	if err == nil {
-		t, err = l.gather(file, end)
+		g, err = l.gather(file, path, begin)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	l.beside = append(l.beside, t)
+	l.merge(g.found)
+	l.beside = append(l.beside, g.tail)
 	return nil
 }
 
-// gathered is the number of bytes at the end of a log that are searched for changes. The
-// changes of all pages in progress need less.
+// gathered is the number of bytes of plain lines at the end of a log that are searched for
+// changes. The changes of all pages in progress need less.
 const gathered = 32 << 20
 
-// gather reads the changes at the end of a log and checks the chain of the
-// lines that it reads.
-func (l *Log) gather(file *os.File, end int64) (*tail, error) {
-	t := &tail{name: filepath.Base(file.Name())}
-	start := max(0, end-gathered)
-	lines := bufio.NewScanner(io.NewSectionReader(file, start, end-start))
-	lines.Buffer(nil, maxLine)
-	hash, at := genesis, start
-	for n := 0; lines.Scan(); n++ {
-		length := int64(len(lines.Bytes())) + 1
-		if n == 0 && start > 0 { // the line may begin before start
-			at += length
-			continue
-		}
-		record, own, err := parse(lines.Bytes())
-		if len(t.hashes) == 0 {
-			t.first = record.Seq
-		}
-		if err == nil && (start == 0 || len(t.hashes) > 0) {
-			err = record.follows(t.lines, hash)
-		}
-		if err != nil {
-			return nil, chainError(file, at, err)
-		}
-		hash, at = own, at+length
-		t.hashes, t.lines = append(t.hashes, hash), record.Seq
-		l.learn(t, record)
-	}
-	return t, lines.Err()
+// The stored form of gathered bytes is at least this long.
+const gatheredStored = gathered / 4
+
+// gathering is the result of reading the end of a log.
+type gathering struct {
+	tail   *tail
+	reader *reader // after the last complete line
+	end    int64   // offset of the end of that line in the file of the open segment
+	found  map[place]change
+	latest map[place]int64 // as in writer
 }
 
-// chainError returns a ChainError for the line that starts at an offset.
-func chainError(file io.ReaderAt, at int64, err error) error {
+// gather reads the changes at the end of a log and checks the chain of the lines that it
+// reads. It reads the open segment, and the closed segment before if the open one is short.
+func (l *Log) gather(file *os.File, path string, b beginning) (*gathering, error) {
+	g := &gathering{
+		tail:   &tail{name: filepath.Base(path)},
+		found:  map[place]change{},
+		latest: map[place]int64{},
+	}
+	g.reader = newReader(newChain(0, genesis), g.learn)
+	g.reader.anywhere = true
+	if b.before > 0 && (b.empty || b.size < gatheredStored) {
+		if err := g.reader.readClosed(path, b.before); err != nil {
+			return nil, withAdvice(err)
+		}
+	}
+	if b.empty {
+		return g, nil
+	}
+	clear(g.latest)
+	start := int64(0)
+	if b.old && b.size > gathered {
+		var err error
+		if start, err = nextLine(file, b.size-gathered); err != nil {
+			return nil, err
+		}
+	}
+	rest, err := g.reader.read(io.NewSectionReader(file, start, b.size-start))
+	if err == nil && len(rest) > 0 && !g.reader.continues(rest) {
+		err = g.reader.broken("it has no line break and is not the start of a line of this log")
+	}
+	if err == nil && g.reader.closed {
+		err = g.reader.broken("the file holds a closed segment")
+	}
+	if chain := (*ChainError)(nil); errors.As(err, &chain) && start > 0 && len(g.tail.hashes) == 0 {
+		chain.Line = lineAt(file, start)
+	}
+	g.end = start + g.reader.size
+	return g, withAdvice(err)
+}
+
+// withAdvice adds the advice for a log that cannot be continued to a ChainError.
+func withAdvice(err error) error {
+	if chain := (*ChainError)(nil); errors.As(err, &chain) {
+		return &ChainError{Line: chain.Line, Detail: chain.Detail + "; " + asEvidence}
+	}
+	return err
+}
+
+// nextLine returns the offset of the first line that begins at or after an offset.
+func nextLine(file io.ReaderAt, at int64) (int64, error) {
+	text := make([]byte, maxLine)
+	n, err := file.ReadAt(text, at-1)
+	if newline := bytes.IndexByte(text[:n], '\n'); newline >= 0 {
+		return at + int64(newline), nil
+	}
+	return at, err
+}
+
+// lineAt returns the number of the line of a file that begins at an offset.
+func lineAt(file io.ReaderAt, at int64) int64 {
 	number := int64(1)
 	block := make([]byte, 1<<20)
 	for from := int64(0); from < at; {
-		n, reading := file.ReadAt(block[:min(at-from, int64(len(block)))], from)
+		n, err := file.ReadAt(block[:min(at-from, int64(len(block)))], from)
 		number += int64(bytes.Count(block[:n], []byte("\n")))
 		from += int64(n)
-		if reading != nil || n == 0 {
+		if err != nil || n == 0 {
 			break
 		}
 	}
-	return &ChainError{Line: number, Detail: err.Error() + "; " + asEvidence}
+	return number
 }
 
-// learn stores the change of one line. If several lines describe one change,
-// the first counts. It ignores lines without a binding.
-func (l *Log) learn(t *tail, r line) {
-	if r.Binding == "" || r.Event != eventIntent && r.Event != eventRotated {
-		return
+// learn stores the hash and the change of one line. If several lines describe one change, the
+// first counts. It ignores changes without a binding.
+func (g *gathering) learn(seq int64, text []byte) error {
+	var sum [sha256.Size]byte
+	if _, err := hex.Decode(sum[:], hashOf(text)); err != nil {
+		return err
+	}
+	if len(g.tail.hashes) == 0 {
+		g.tail.first = seq
+	}
+	g.tail.hashes, g.tail.lines = append(g.tail.hashes, sum), seq
+	var r line
+	if err := json.Unmarshal(text, &r); err != nil {
+		return errNotRecord
 	}
 	at := place{r.Target, scan.Ref(r.Ref), r.After}
-	c, known := l.found[at]
+	if r.Event == eventIntent {
+		g.latest[at] = seq
+	}
+	if r.Binding == "" || r.Event != eventIntent && r.Event != eventRotated {
+		return nil
+	}
+	c, known := g.found[at]
 	if !known {
-		c = change{log: t, line: r.Seq, trace: rotate.Trace{Record: r.record()}}
+		c = change{log: g.tail, line: seq, trace: rotate.Trace{Record: r.record()}}
 	}
 	c.trace.Written = c.trace.Written || r.Event == eventRotated
-	l.found[at] = c
+	g.found[at] = c
+	return nil
+}
+
+// merge adds the changes of a log. Those of the logs that were added before count.
+func (l *Log) merge(found map[place]change) {
+	for at, c := range found {
+		known, ok := l.found[at]
+		if !ok {
+			l.found[at] = c
+			continue
+		}
+		known.trace.Written = known.trace.Written || c.trace.Written
+		l.found[at] = known
+	}
 }
 
 // Believe passes the marks of the checkpoint for this log and for those read by

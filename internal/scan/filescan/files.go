@@ -46,6 +46,9 @@ type Config struct {
 	KeepMtime bool
 	// Own are the paths of rotator's own files. They are never items.
 	Own []string
+	// OwnerOf returns the path of the own file to which a file with this path belongs, or the
+	// path itself. Files that belong to own files are own files, too. It may be nil.
+	OwnerOf func(path string) string
 	// Memory limits the bytes of all files in memory; nil means no limit.
 	Memory *scan.MemoryBudget
 	// PageLimit is the maximum number of files of a page. 0 means 1,000.

@@ -239,7 +239,11 @@ func (w *walk) classify(folder *os.File, dir, name string) (string, error) {
 
 // isOwn reports whether a file belongs to rotator itself.
 func (f *Files) isOwn(path string) bool {
-	if !f.own[path] {
+	owner := path
+	if f.config.OwnerOf != nil {
+		owner = f.config.OwnerOf(path)
+	}
+	if !f.own[path] && !f.own[owner] {
 		return false
 	}
 	f.noteFirst(fmt.Sprintf("directory %s: rotator's own files are skipped", f.config.Root), path)
