@@ -100,6 +100,7 @@ func TestMostWrongOfMergedSamples(t *testing.T) {
 		want  int64
 	}{
 		{[]Part{{20, 10, 0}, {20, 10, 0}}, 4},
+		{[]Part{{4, 2, 0}, {4, 2, 0}}, 3},
 		{[]Part{{21_658, 1_000, 0}, {100_000, 1_000, 0}}, 297},
 		{[]Part{{5, 0, 0}, {20, 10, 0}}, 8},
 		{nil, 0},

@@ -285,6 +285,7 @@ func decisionsNotProven() []decision {
 		{"a failed slot in a later pass, which stopped", func(in *Input) {
 			in.Passes = append(in.Passes, partial())
 			in.Passes[2].Started, in.Passes[2].ReadOnly = proof(in).Started, true
+			in.Passes[2].Ended = proof(in).Ended.Add(-time.Minute)
 			failedSlots(&in.Passes[2], OriginUnknown, 1)
 		}, NotProven, "unknown-key", notProvenText + "1 slot failed, and it may be under this " +
 			"key."},

@@ -23,7 +23,7 @@ type mutant struct {
 
 func mutants() []mutant {
 	return slices.Concat(sourceMutants(), checkpointMutants(), engineMutants(), logMutants(),
-		requestMutants(), evidenceMutants(), watchMutants(), commandMutants())
+		requestMutants(), evidenceMutants(), verdictMutants(), watchMutants(), commandMutants())
 }
 
 // watchMutants remove protections of the report on the use of source keys.
@@ -254,6 +254,50 @@ func evidenceMutants() []mutant {
 			"\tcut := 0\n\tif len(s) > maxRead {",
 			"\tif cut := 0; cut == 0 {\n\t\treturn s\n\t}\n\tcut := 0\n\tif len(s) > maxRead {",
 			[]string{"./cmd/rotator", "-run", "TestFaults/.*repeat"}},
+	}
+}
+
+// verdictMutants remove rows of the verdict on a source key.
+func verdictMutants() []mutant {
+	tests := []string{"./internal/verdict"}
+	return []mutant{
+		{"foreign slots count as remaining", "internal/verdict/facts.go",
+			"c.under += left", "c.under += left + t.Slots.Foreign", tests},
+		{"a proof of any age is accepted", "internal/verdict/facts.go",
+			"case f.MaxAge == 0 || f.Now.Sub(began) <= f.MaxAge:", "case true:", tests},
+		{"a proof that began before the last run ended", "internal/verdict/facts.go",
+			"(p.Ended.IsZero() || p.Ended.After(f.proof.Started))", "p.Ended.IsZero()", tests},
+		{"a stopped pass is a proof", "internal/verdict/facts.go",
+			"return p.Complete && !p.Incremental", "return !p.Incremental", tests},
+		{"what later passes found is ignored", "internal/verdict/table.go",
+			"return f.proof != nil && f.later(isFound) != nil", "return false", tests},
+		{"a pass that began with the proof is ignored", "internal/verdict/facts.go",
+			"p != f.proof && !p.Started.Before(f.proof.Started)", "false", tests},
+		{"a sample that disagrees is ignored", "internal/verdict/table.go",
+			"case part.Disagreed > 0:", "case false:", tests},
+		{"a sample that is too small is ignored", "internal/verdict/table.go",
+			"part.Checked < sampleOf(part.Population)", "false", tests},
+		{"the last wrong slots of merged samples are left out", "internal/verdict/bound.go",
+			"best < 0 || left < cost-tolerance", "true", tests},
+		{"a waiver for another ciphertext", "internal/verdict/waivers.go",
+			" && w.Blob == e.Blob", "", tests},
+		{"a waiver without end", "internal/verdict/waivers.go",
+			" && now.Before(w.Until)", "", tests},
+		{"copies that cannot be seen are ignored", "internal/verdict/deletion.go",
+			"known = known && c.ends()", "_ = c.ends()", tests},
+		{"copies do not delay a deletion", "internal/verdict/deletion.go",
+			"c.State == CopiesCounted && c.Until.After(last)", "false", tests},
+		{"a rule without ciphertexts proves something", "internal/verdict/table.go",
+			"len(f.proof.Empty) > 0 || ", "", tests},
+		{"no ciphertext at all proves something", "internal/verdict/table.go",
+			" || f.proven().seen == 0", "", tests},
+		{"the gate is always open", "cmd/rotator/verdict.go",
+			"\treturn gateError(g)\n", "\treturn nil\n",
+			[]string{"./cmd/rotator", "-run", "TestScripts/verdict"}},
+		{"the gate ignores a pass of another job file", "cmd/rotator/stored_passes.go",
+			"k.pass.OtherJob = !same\n\t\tk.pass.Exceptions",
+			"_ = same\n\t\tk.pass.Exceptions",
+			[]string{"./cmd/rotator", "-run", "TestScripts/verdict"}},
 	}
 }
 
