@@ -63,8 +63,14 @@ func writingPasses(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, waivers []verdict.Waiver,
 ) (list storedPasses, err error) {
 	record, err := passes.Last(ctx)
-	for number := record.Number; ; number-- {
+	last := record.Number
+	for number := last; last-number < maxHistory; number-- {
+		if number != last {
+			record, err = passes.Pass(ctx, number)
+		}
 		switch {
+		case errors.As(err, new(*checkpoint.PrunedError)):
+			continue // prune keeps the newest complete pass
 		case errors.Is(err, checkpoint.ErrNotFound):
 			return list, nil
 		case err != nil:
@@ -78,17 +84,8 @@ func writingPasses(
 			return list, nil
 		}
 		list = append(list, k)
-		if number <= 1 {
-			return list, nil
-		}
-		record, err = passes.Pass(ctx, number-1)
-		if errors.Is(err, checkpoint.ErrNotFound) {
-			return list, nil
-		}
-		if err != nil {
-			return nil, &storageError{what: "read the checkpoint", err: err}
-		}
 	}
+	return list, nil
 }
 
 // keptPassOf reads the figures of the pass of runs.
