@@ -114,7 +114,7 @@ func checkpointMutants() []mutant {
 			[]string{"./internal/checkpoint", "-run", "TestLittleWorkIsNotHandedOver"}},
 		{"division that is not confirmed", "internal/checkpoint/member_list.go",
 			"me.Busy > 0 && m.Busy > me.Applied", "me.Busy > 0 && m.Busy > me.Busy && false",
-			[]string{"./internal/checkpoint", "-run", "TestRunsWithoutWorkHaveNoRate"}},
+			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
 		{
 			"hand-over of a page in progress",
 			"internal/checkpoint/tracker.go",
