@@ -63,8 +63,9 @@ fuzz: ## fuzz every target for FUZZTIME (20s) each; `make test` runs their corpo
 	done
 
 .PHONY: simulate
-simulate: ## simulate SEEDS (3000) histories of faults, crashes and workers, in virtual time
-	$(GO) test ./internal/rotate -count 1 -run 'TestSimulation|TestCrashSweep' -v -args -seeds=$(SEEDS)
+simulate: ## simulate SEEDS (3000) histories of faults; kill at each durable step; in virtual time
+	$(GO) test ./internal/rotate -count 1 -run 'TestSimulation|TestCrashSweep' -v -args \
+		-seeds=$(SEEDS) -every=1
 
 .PHONY: torture
 torture: ## kill the real binary ROUNDS (50) times over each kind of checkpoint

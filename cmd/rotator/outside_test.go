@@ -50,7 +50,8 @@ func outsideTexts(from keyKind) map[string]string {
 		"RSA_4096 RSAES_OAEP_SHA_1": 470, "RSA_4096 RSAES_OAEP_SHA_256": 446,
 		"SM2": 1024,
 	}[from.name]
-	return map[string]string{"short": "s", "longest": strings.Repeat("l", longest)}
+	// About one of 130 SM2 ciphertexts of a single byte cannot be decrypted by the library.
+	return map[string]string{"short": "short text", "longest": strings.Repeat("l", longest)}
 }
 
 func tryOutside(t *testing.T, openssl string, from keyKind) {

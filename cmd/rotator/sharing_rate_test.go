@@ -18,6 +18,7 @@ const attempts = 3
 // rate. One run and a group of three runs work at the same time, on separate servers, so both
 // have the same share of the processors.
 func TestRunsTogetherAreAsFastAsOne(t *testing.T) {
+	measured(t)
 	for _, l := range []load{
 		{bucket: 2000, rate: 200, checkpoint: "dynamodb://state"},
 		{table: 4000, rate: 400, segments: 8, checkpoint: "s3://state/rotator"},
@@ -116,6 +117,7 @@ const (
 // TestRunThatJoinsGetsWork: if one run holds every segment of a table, a second run gets a part
 // of the work within two seconds of joining. The length of the lease does not matter.
 func TestRunThatJoinsGetsWork(t *testing.T) {
+	measured(t)
 	for _, checkpoint := range []string{"dynamodb://state", "s3://state/rotator"} {
 		l := load{table: 20000, segments: 8, rate: 1000, checkpoint: checkpoint, lease: "30s"}
 		t.Run(l.String(), func(t *testing.T) {
@@ -147,6 +149,7 @@ func TestRunThatJoinsGetsWork(t *testing.T) {
 // TestShareOfAnIdleRunReturns: the other run gets the share of a run that has no more work, or
 // was stopped, within a second.
 func TestShareOfAnIdleRunReturns(t *testing.T) {
+	measured(t)
 	l := load{bucket: 2000, table: 600, segments: 1, rate: 300, checkpoint: "dynamodb://state"}
 	for name, stop := range map[string]bool{"no more work": false, "stopped": true} {
 		t.Run(name, func(t *testing.T) {
@@ -195,6 +198,7 @@ func shareReturns(t *testing.T, l load, stop bool) string {
 // TestRateHoldsWhileRunsComeAndGo: the requests of every second are within the rate while runs
 // join and are stopped, killed, and paused for longer than their lease. All slots are moved.
 func TestRateHoldsWhileRunsComeAndGo(t *testing.T) {
+	measured(t)
 	l := load{bucket: 1000, table: 9000, segments: 16, rate: 600, checkpoint: "dynamodb://state"}
 	s := newSharing(t, l)
 	keeper := s.start(t, 0)

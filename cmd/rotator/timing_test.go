@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"testing"
 	"time"
 )
 
@@ -9,6 +10,14 @@ import (
 // needs a machine without other load. Other tests share the processors with make test, so the
 // times measured there are not those of rotator.
 func timed() bool { return os.Getenv("ROTATOR_TIMING") != "" }
+
+// measured skips a test that only measures rates or times in real time. make timing runs it.
+func measured(t *testing.T) {
+	t.Helper()
+	if !timed() {
+		t.Skip("make timing runs it: it needs a machine without other load")
+	}
+}
 
 // margin returns the factor by which a measured rate or time may exceed its limit: 1 in make
 // timing, otherwise busy. With this factor, a test must still fail if the property that it

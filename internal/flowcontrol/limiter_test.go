@@ -215,7 +215,11 @@ func services(quota int) map[string]func() service {
 // underQuotas runs a test for several quotas, kinds of services, rates above the quota, and
 // numbers of workers.
 func underQuotas(t *testing.T, test func(t *testing.T, l *load, serve service, quota float64)) {
-	for _, quota := range []int{50, 400, 2000} {
+	quotas := []int{50, 400, 2000}
+	if testing.Short() {
+		quotas = quotas[:2]
+	}
+	for _, quota := range quotas {
 		for name, serve := range services(quota) {
 			for _, sender := range []struct {
 				rate    float64
@@ -289,8 +293,12 @@ func TestHiddenQuota(t *testing.T) {
 // TestRandomThrottlingIsNoQuota: if a lower rate does not make throttling rarer, the rate stays
 // useful. With a quota in addition, the rate stays below the quota.
 func TestRandomThrottlingIsNoQuota(t *testing.T) {
+	rates := []float64{100, 2000}
+	if testing.Short() {
+		rates = rates[:1]
+	}
 	for _, share := range []float64{0.001, 0.01, 0.05, 0.2, 0.4} {
-		for _, rate := range []float64{100, 2000} {
+		for _, rate := range rates {
 			t.Run(fmt.Sprintf("%v%% of %v", share*100, rate), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					l := &load{

@@ -2,6 +2,7 @@ package rotate_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"sync"
 	"testing"
@@ -18,22 +19,33 @@ const (
 	sweepHeaders = 1
 )
 
-// TestCrashSweep kills a small pass at every one of its durable steps (writes of
-// items, of the audit log, of the ledger, of the checkpoint), before and after the
-// step is applied, lets another process finish it, and checks everything.
+var sweepEvery = flag.Int("every", 3,
+	"kill at every n-th durable step; at five times fewer steps with -short")
+
+// sweepStride returns the distance between the steps at which a crash sweep kills. The sweeps
+// begin at different steps.
+func sweepStride() int {
+	if testing.Short() {
+		return 5 * *sweepEvery
+	}
+	return *sweepEvery
+}
+
+// TestCrashSweep kills a small pass at its durable steps (writes of items, of the audit log, of
+// the ledger, of the checkpoint), before and after the step is applied, lets another process
+// finish it, and checks everything.
 func TestCrashSweep(t *testing.T) {
-	for _, test := range []struct {
+	for i, test := range []struct {
 		shared bool
 		seed   uint64
 	}{{false, sweepExact}, {true, sweepExact}, {false, sweepHeaders}, {true, sweepHeaders}} {
 		t.Run(fmt.Sprintf("shared %v, seed %d", test.shared, test.seed), func(t *testing.T) {
-			steps, kills := 1, 0
-			for at := 1; at <= steps; at++ {
+			steps, kills := 0, 0
+			synctest.Test(t, func(t *testing.T) { steps = countSteps(t, test.seed, test.shared) })
+			for at := 1 + i%sweepStride(); at <= steps; at += sweepStride() {
 				for _, after := range []bool{false, true} {
 					synctest.Test(t, func(t *testing.T) {
-						if n := sweep(t, test.seed, test.shared, at, after); at == 1 && !after {
-							steps = n
-						}
+						sweep(t, test.seed, test.shared, at, after)
 					})
 					kills++
 				}
@@ -41,24 +53,25 @@ func TestCrashSweep(t *testing.T) {
 					t.Fatalf("at step %d of %d", at, steps)
 				}
 			}
-			t.Logf("killed at each of %d durable steps, before and after: %d histories", steps,
-				kills)
+			t.Logf("killed at one in %d of %d durable steps, before and after: %d histories",
+				sweepStride(), steps, kills)
 		})
 	}
 }
 
-// sweep executes a pass in which a process is killed at a step. For the first step it also
-// executes a pass without a kill and returns the number of its durable steps.
-func sweep(t *testing.T, seed uint64, shared bool, at int, after bool) (steps int) {
-	if at == 1 && !after { // count them
-		h := newHistory(t, newUniverse(seed), shared)
-		h.interval = time.Nanosecond
-		p, ctx := h.process(t.Context(), "counted")
-		if _, err := h.run(ctx, p); err != nil {
-			t.Fatal(err)
-		}
-		steps = p.steps
+// countSteps returns the number of durable steps of a pass.
+func countSteps(t *testing.T, seed uint64, shared bool) int {
+	h := newHistory(t, newUniverse(seed), shared)
+	h.interval = time.Nanosecond
+	p, ctx := h.process(t.Context(), "counted")
+	if _, err := h.run(ctx, p); err != nil {
+		t.Fatal(err)
 	}
+	return p.steps
+}
+
+// sweep executes a pass in which a process is killed at a step.
+func sweep(t *testing.T, seed uint64, shared bool, at int, after bool) {
 	h := newHistory(t, newUniverse(seed), shared)
 	h.interval = time.Nanosecond
 	p, ctx := h.process(t.Context(), "counted")
@@ -80,13 +93,12 @@ func sweep(t *testing.T, seed uint64, shared bool, at int, after bool) (steps in
 	if want := h.outcomes(); pass.Number == 1 && counts.Slots != want {
 		t.Errorf("killed at step %d, after %v: counts %+v, want %+v", at, after, counts.Slots, want)
 	}
-	return steps
 }
 
 // TestCrashSweepOfRetries does the same with a retry whose ledger has most of the items: with no
 // other process, with a power loss, and with a concurrent retry of the same ledger.
 func TestCrashSweepOfRetries(t *testing.T) {
-	for _, kill := range []retryKill{
+	for i, kill := range []retryKill{
 		{},
 		{power: true},
 		{shared: true},
@@ -96,7 +108,7 @@ func TestCrashSweepOfRetries(t *testing.T) {
 		t.Run(fmt.Sprintf("%+v", kill), func(t *testing.T) {
 			steps, kills := 0, 0
 			synctest.Test(t, func(t *testing.T) { steps = sweepRetry(t, kill, 0, false) })
-			for at := 1; at <= steps && !t.Failed(); at++ {
+			for at := 1 + i%sweepStride(); at <= steps && !t.Failed(); at += sweepStride() {
 				for _, after := range []bool{false, true} {
 					synctest.Test(t, func(t *testing.T) { sweepRetry(t, kill, at, after) })
 					kills++
@@ -105,8 +117,8 @@ func TestCrashSweepOfRetries(t *testing.T) {
 					t.Errorf("at step %d of %d", at, steps)
 				}
 			}
-			t.Logf("killed at each of %d durable steps, before and after: %d histories", steps,
-				kills)
+			t.Logf("killed at one in %d of %d durable steps, before and after: %d histories",
+				sweepStride(), steps, kills)
 		})
 	}
 }

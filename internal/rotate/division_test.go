@@ -282,6 +282,10 @@ func rateLimit(rate float64) float64 { return rate + max(1, rate/100) }
 // segments. Together they stay within the rate in every second, and use at least 95% of it
 // from the third second to the last but one. This also holds if the checkpoint is slow.
 func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
+	numbers := []int{1, 2, 3, 4}
+	if testing.Short() {
+		numbers = []int{1, 3}
+	}
 	for _, target := range []struct {
 		name              string
 		rate              float64
@@ -301,7 +305,7 @@ func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 	} {
 		t.Run(target.name, func(t *testing.T) {
 			var alone time.Duration
-			for _, n := range []int{1, 2, 3, 4} {
+			for _, n := range numbers {
 				synctest.Test(t, func(t *testing.T) {
 					c := newRunGroup(t, target.rate, target.partitions, target.items)
 					bounds := groupBounds{time: 1.05, used: 0.95, second: 0.7}

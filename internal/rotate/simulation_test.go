@@ -14,7 +14,7 @@ import (
 
 var (
 	oneSeed = flag.Uint64("seed", 0, "simulate only this seed, and print its history with -v")
-	seeds   = flag.Uint64("seeds", 400, "number of seeds to simulate")
+	seeds   = flag.Uint64("seeds", 150, "number of seeds to simulate; with -short a sixth of it")
 )
 
 // simulate simulates the history of a seed. It returns the log of the history and its universe.
@@ -87,6 +87,9 @@ func simulate(t *testing.T, seed uint64) (string, *universe) {
 func TestSimulation(t *testing.T) {
 	oneProcessor(t)
 	first, last := uint64(1), *seeds
+	if testing.Short() {
+		last /= 6
+	}
 	if *oneSeed > 0 {
 		first, last = *oneSeed, *oneSeed
 	}
@@ -140,7 +143,7 @@ func TestSimulationReplays(t *testing.T) {
 	}
 	oneProcessor(t)
 	var differ []string
-	for seed, n := uint64(1), 0; n < 20; seed++ {
+	for seed, n := uint64(1), 0; n < 10; seed++ {
 		if newUniverse(seed).shares {
 			continue
 		}

@@ -46,9 +46,7 @@ func watchMutants() []mutant {
 
 // simulation are the arguments of go test for the simulation and the crash sweep.
 func simulation() []string {
-	return []string{
-		"./internal/rotate", "-run", "TestSimulation$|TestCrashSweep", "-args", "-seeds=400",
-	}
+	return []string{"./internal/rotate", "-run", "TestSimulation$|TestCrashSweep"}
 }
 
 // sourceMutants remove protections of the sources and formats.
@@ -393,7 +391,7 @@ func (m mutant) apply(t *testing.T, dir string) {
 
 // testIn runs go test in dir and returns its output.
 func testIn(dir string, args []string) (string, error) {
-	return goIn(dir, slices.Concat([]string{"test", "-timeout", "300s"}, args)...)
+	return goIn(dir, slices.Concat([]string{"test", "-failfast", "-timeout", "300s"}, args)...)
 }
 
 // goIn runs the go command in dir and returns its output.
