@@ -16,7 +16,7 @@ import (
 
 // diskWorld returns an environment with enough work for many saves.
 func diskWorld(t *testing.T) *harness.Env {
-	items, objects := harness.Mix(4)
+	items, objects := harness.Mix(8)
 	return harness.Start(t, harness.Config{Items: items, Objects: objects})
 }
 

@@ -146,7 +146,7 @@ func TestRestartAfterDamage(t *testing.T) {
 		t.Run("file "+strings.ReplaceAll(id, "/", "-"), func(t *testing.T) {
 			t.Parallel()
 			w := newTrial(t, harness.Config{Rate: 500})
-			halfway(t, w, 100)
+			halfway(t, w, 50)
 			breakRecord(t, statePath(w), id)
 			checkRestart(t, w)
 		})
@@ -165,7 +165,7 @@ func TestRestartAfterDamage(t *testing.T) {
 	t.Run("roster", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 500, Checkpoint: harness.InTable, Extra: "lease: 1s"})
-		halfway(t, w, 100)
+		halfway(t, w, 50)
 		client := dynamodb.NewFromConfig(aws.Config{
 			Region:       "us-east-1",
 			BaseEndpoint: aws.String(w.Server.Endpoint()),

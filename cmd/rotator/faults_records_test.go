@@ -120,7 +120,11 @@ func corruptRecords(t *testing.T) {
 			if kind == "roster" && p.checkpoint == "" {
 				continue // a checkpoint for one run has no roster
 			}
-			for _, c := range recordChanges(t) {
+			changes := recordChanges(t)
+			if p.checkpoint != "" {
+				changes = changes[:1] // all stores decode records with the same code
+			}
+			for _, c := range changes {
 				t.Run(p.name+", "+kind+", "+c.name, func(t *testing.T) {
 					t.Parallel()
 					corruptRecord(t, p, kind, c)

@@ -28,12 +28,16 @@ func readCloser(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader
 // halfway starts a run and kills it after the given number of requests to KMS.
 func halfway(t *testing.T, w *harness.Env, requests int, flags ...string) {
 	t.Helper()
-	p := runs(w, flags...).Begin(t)
-	until(t, "half of the pass", requestsSent(w, requests))
-	p.Kill()
-	if r := p.End(t); r.Code != -1 {
+	p := runs(w, flags...)
+	// No request gets an answer from then on, so the run cannot end before it is killed.
+	w.Fault("kms:ReEncrypt", fault.Fault{Skip: requests, Before: func(r requestOf, _ []byte) {
+		p.Kill()
+		<-r.Context().Done()
+	}})
+	if r := p.Begin(t).End(t); r.Code != -1 {
 		t.Fatalf("the run ended before it was killed: %s", r)
 	}
+	w.Server.Faults().Clear("kms:ReEncrypt")
 	w.CheckPartial(t, nil)
 }
 
@@ -48,7 +52,7 @@ func lostCheckpoint(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newTrial(t, harness.Config{Rate: 500})
-			halfway(t, w, 100)
+			halfway(t, w, 50)
 			files, err := filepath.Glob(filepath.Join(w.Dir, ".rotator", lost))
 			if err != nil || len(files) == 0 {
 				t.Fatalf("no state: %v", err)
@@ -87,7 +91,7 @@ func corruptCheckpoint(t *testing.T) {
 	t.Run("bits", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 500})
-		halfway(t, w, 120)
+		halfway(t, w, 60)
 		w.CountsVary()
 		path := statePath(w)
 		good, err := os.ReadFile(path)
@@ -107,7 +111,7 @@ func corruptCheckpoint(t *testing.T) {
 		try("first half", good[:len(good)/2])
 		try("zeros", make([]byte, len(good)))
 		try("another file", []byte("this is not a checkpoint"))
-		for i := range 8 {
+		for i := range 4 {
 			bad := bytes.Clone(good)
 			for at := i * 37; at < len(bad); at += 311 + i {
 				bad[at] ^= 1 << (i % 8)
@@ -132,7 +136,7 @@ func corruptCheckpoint(t *testing.T) {
 	t.Run("other limits", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Rate: 500})
-		halfway(t, w, 100)
+		halfway(t, w, 50)
 		replaceInJob(t, w, "segments: 2", "segments: 3") // not part of the fingerprint
 		r := toTheEnd(t, w)
 		if r.Summary.Pass != 1 || !strings.Contains(r.Log, "resumed pass 1") {
@@ -254,7 +258,7 @@ func failingSync(t *testing.T) {
 		// some seconds of work are left when it begins to fail
 		w := newTrial(t, harness.Config{Rate: 100})
 		p := runs(w).Begin(t)
-		until(t, "half of the pass", requestsSent(w, 100))
+		until(t, "half of the pass", requestsSent(w, 50))
 		tracer := exec.Command(inject[0], append(inject[1:], "-p", strconv.Itoa(p.Process.Pid))...)
 		if err := tracer.Start(); err != nil {
 			t.Fatal(err)
@@ -327,7 +331,7 @@ func movedAlias(t *testing.T) {
 	t.Run("while stopped", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Aliases: true, Rate: 500})
-		halfway(t, w, 80)
+		halfway(t, w, 50)
 		if err := w.Server.KMS().SetAlias("alias/new", w.Third); err != nil {
 			t.Fatal(err)
 		}
@@ -411,7 +415,7 @@ func addedItems(t *testing.T) {
 // --no-store they change no file at all.
 func dryRun(t *testing.T) {
 	w := newTrial(t, harness.Config{Rate: 1000})
-	halfway(t, w, 100)
+	halfway(t, w, 50)
 	before := snapshot(t, filepath.Join(w.Dir, ".rotator"))
 	records := recordsOfPasses(t, w)
 	w.ReadOnly(true)

@@ -124,7 +124,7 @@ func pausedRun(t *testing.T) {
 	})
 	t.Run("a shared checkpoint", func(t *testing.T) {
 		t.Parallel()
-		items, objects := harness.Mix(2)
+		items, objects := harness.Mix(4)
 		w := newTrial(t, harness.Config{
 			Items:      items,
 			Objects:    objects,
@@ -159,9 +159,9 @@ func pausedRun(t *testing.T) {
 
 // terminated: SIGTERM at any point ends a run soon and in an orderly way.
 func terminated(t *testing.T) {
-	items, _ := harness.Mix(2)
+	items, _ := harness.Mix(4)
 	// the last run needs work that the others cannot complete before they end
-	_, objects := harness.Mix(4)
+	_, objects := harness.Mix(8)
 	t.Run("in a file", func(t *testing.T) {
 		t.Parallel()
 		terminate(t, harness.Config{Items: items, Objects: objects, Rate: 600}, 1, 3, 20, 60, 90)
@@ -213,9 +213,9 @@ type moment struct {
 // killed: SIGKILL at any request, before or after the server has applied it, loses nothing and
 // counts nothing twice.
 func killed(t *testing.T) {
-	items, _ := harness.Mix(2)
+	items, _ := harness.Mix(4)
 	// the last run needs work that the others cannot complete before they end
-	_, objects := harness.Mix(4)
+	_, objects := harness.Mix(8)
 	t.Run("in a file", func(t *testing.T) {
 		t.Parallel()
 		w := newTrial(t, harness.Config{Items: items, Objects: objects})

@@ -30,7 +30,7 @@ func givesUpIn(t *testing.T, command string, c awayCase) {
 	if c.service == "checkpoint" {
 		config.Checkpoint = harness.InTable
 	}
-	config.Items, config.Objects = harness.Mix(2)
+	config.Items, config.Objects = harness.Mix(4)
 	w := newTrial(t, config)
 	if command == "retry" {
 		w.Must(t, complete(), "run", "-o", "json")

@@ -86,7 +86,7 @@ const (
 	Locked               // versioned, with Object Lock: every object under retention and legal hold
 )
 
-// Config configures an Env. The zero value creates a few hundred entries of all kinds except
+// Config configures an Env. The zero value creates about a hundred entries of all kinds except
 // Archived.
 type Config struct {
 	// Items and Objects are the number of entries of each kind. nil means the default mix,
@@ -119,19 +119,19 @@ type Config struct {
 // Mix returns n times the default number of items and objects.
 func Mix(n int) (items, objects map[Kind]int) {
 	return map[Kind]int{
-			Ordinary: 90 * n,
-			Nested:   20 * n,
-			Poison:   6 * n,
-			Foreign:  6 * n,
-			Current:  10 * n,
-			Bare:     6 * n,
-		},
-		map[Kind]int{
-			Ordinary: 30 * n,
+			Ordinary: 45 * n,
+			Nested:   10 * n,
 			Poison:   3 * n,
 			Foreign:  3 * n,
-			Current:  6 * n,
-			Document: 10 * n,
+			Current:  5 * n,
+			Bare:     3 * n,
+		},
+		map[Kind]int{
+			Ordinary: 15 * n,
+			Poison:   2 * n,
+			Foreign:  2 * n,
+			Current:  3 * n,
+			Document: 5 * n,
 		}
 }
 
