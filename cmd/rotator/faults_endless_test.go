@@ -130,7 +130,7 @@ func endlessResponses(t *testing.T) {
 			audits = append(audits, floodRun{f, []string{"audit", "--sdk"}})
 		}
 	}
-	for some := range slices.Chunk(audits, 4) {
+	for some := range slices.Chunk(audits, 2) {
 		floodsStop(t, w, most, some)
 	}
 	object := floodRun{flood{"s3:GetObject", "body", 200}, []string{"audit", "-o", "json"}}
