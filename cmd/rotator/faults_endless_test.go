@@ -114,7 +114,7 @@ func endlessResponses(t *testing.T) {
 	}
 	// Two responses of 16 MiB at once with their parsed form, and four objects of 64 MiB.
 	const most, mostObjects = 384 << 20, 768 << 20
-	w := newTrial(t, harness.Config{MaxOutage: "1s"})
+	w := newTrial(t, harness.Config{MaxOutage: "2s"})
 	var audits []floodRun
 	for _, f := range []flood{
 		{"kms:DescribeKey", "body", 200}, {"kms:ReEncrypt", "headers", 200},
