@@ -243,7 +243,7 @@ func decidePasses(items []Retained, cut, last int) {
 // decideReads decides about the read-only passes. One whose last pass is unknown is as old as
 // those with higher numbers.
 func decideReads(items []Retained, cut int) {
-	old, newest := 0, 0 // the last read-only pass before cut, and the last complete one
+	old := 0 // the last read-only pass before cut
 	for _, item := range items {
 		if item.Kind != KindReadPass || item.Pruned != nil || item.missing {
 			continue
@@ -251,11 +251,8 @@ func decideReads(items []Retained, cut int) {
 		if item.before != nil && item.before.Number < cut {
 			old = max(old, item.Number)
 		}
-		if item.Status == Finished {
-			newest = max(newest, item.Number)
-		}
 	}
-	before := 0 // the last complete one before cut
+	before := 0 // the last complete one before cut, which may be the last complete one at all
 	for _, item := range items {
 		if item.Kind == KindReadPass && item.Status == Finished && item.Number <= old &&
 			item.Pruned == nil {
@@ -268,8 +265,6 @@ func decideReads(items []Retained, cut int) {
 		case item.Kind != KindReadPass || item.Kept != "":
 		case item.Number > old || item.before != nil && item.before.Number >= cut:
 			item.Kept = "it belongs to one of the last passes"
-		case item.Number == newest:
-			item.Kept = "the last complete read-only pass"
 		case item.Number == before:
 			item.Kept = "the last complete one before the passes that are kept"
 		case item.Pruned != nil && len(item.rest) == 0:

@@ -22,8 +22,9 @@ type mutant struct {
 }
 
 func mutants() []mutant {
-	return slices.Concat(sourceMutants(), checkpointMutants(), engineMutants(), logMutants(),
-		requestMutants(), evidenceMutants(), verdictMutants(), watchMutants(), commandMutants())
+	return slices.Concat(sourceMutants(), checkpointMutants(), recordMutants(), engineMutants(),
+		logMutants(), requestMutants(), evidenceMutants(), verdictMutants(), watchMutants(),
+		commandMutants())
 }
 
 // watchMutants remove protections of the report on the use of source keys.
@@ -131,6 +132,36 @@ func checkpointMutants() []mutant {
 		{"no wait for the partitions of other processes", "internal/checkpoint/claim.go",
 			"return !p.pending.Done && (!p.held || p.handingOver)\n",
 			"return false && p.held\n", simulation()},
+	}
+}
+
+// recordMutants remove protections of read-only passes and of their deletion.
+func recordMutants() []mutant {
+	stored := func(test string) []string {
+		return []string{"./internal/checkpoint", "-run", test}
+	}
+	return []mutant{
+		{"contradicting figures are stored", "internal/checkpoint/read_pass.go",
+			"if err := read.Check(); err != nil {", "if err := read.Check(); false {",
+			stored("TestReadPassSumsBalance")},
+		{"an unknown outcome is not read again", "internal/checkpoint/read_pass.go",
+			"bytes.Equal(now.Data, data)", "bytes.Equal(now.Data, nil)",
+			stored("TestReadPassWithUnknownOutcome")},
+		{"a read-only pass that is not stored", "internal/checkpoint/read_pass.go",
+			"\treturn p.createOnce(ctx, p.readPassID(read.Number), \"read-pass\", read)\n",
+			"\treturn nil\n", stored("TestCrashWhileReadPassIsStored")},
+		{"prune deletes the last complete passes", "internal/checkpoint/prune.go",
+			"case item.Number >= cut:", "case item.Number > cut+1:",
+			stored("TestPruneKeepsWhatItMust")},
+		{"prune deletes the last complete read-only pass", "internal/checkpoint/prune.go",
+			"case item.Number == before:", "case before < 0:",
+			stored("TestPruneKeepsWhatItMust")},
+		{"prune ignores a concurrent change", "internal/checkpoint/prune.go",
+			"_, err := p.swap(ctx, item.entry, item.entry.ID, prunedKind, pruned)",
+			"err := p.put(ctx, item.entry.ID, prunedKind, pruned)", stored("TestPruneBesideRuns")},
+		{"a run on a deleted pass is not fenced off", "internal/checkpoint/pass.go",
+			"if isPruned(findPruned(before, err)) {", "if isPruned(err) {",
+			stored("TestPruneBesideRuns")},
 	}
 }
 
