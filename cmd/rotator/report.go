@@ -36,7 +36,8 @@ every line that the checkpoint has recorded.
 With --verdict it prints only whether each source key can be disabled, and what to do next.
 This takes all stored passes into account. Use it as a gate before a key is disabled or
 deleted: the exit code is 0 if every source key can be disabled, 3 if that is not proven, and
-4 if a ciphertext or a caller depends on a key. For other codes see docs/exit-codes.md.`,
+4 if a ciphertext or a caller depends on a key. With --watch it also asks KMS and CloudTrail
+about the keys. For other codes see docs/exit-codes.md.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			switch {
 			case o.history:

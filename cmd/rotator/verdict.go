@@ -16,13 +16,14 @@ import (
 	"rotator/internal/report"
 	"rotator/internal/verdict"
 	"rotator/internal/version"
+	"rotator/internal/watch"
 )
 
 // defaultMaxAge is how old the proof may be by default.
 const defaultMaxAge = 24 * time.Hour
 
 // judge sets the verdicts of a result that has just been computed. h are the stored passes.
-func judge(s *report.Summary, job *config.Job, h storedPasses, keys map[string]verdict.Key) {
+func judge(s *report.Summary, job *config.Job, h storedPasses, keys map[string]report.KeyFacts) {
 	own := s.VerdictPass()
 	s.Judge(verdict.Input{
 		Now:     time.Now().UTC(),
@@ -60,11 +61,13 @@ func (f verdictFlags) judgeStored(
 }
 
 // keyStates returns the states of the source keys when the command began.
-func (s *session) keyStates() map[string]verdict.Key {
-	keys := map[string]verdict.Key{}
+func (s *session) keyStates() map[string]report.KeyFacts {
+	keys := map[string]report.KeyFacts{}
 	for _, k := range s.wiring.keys.Sources {
 		state := cmp.Or(k.Unusable.State, "Enabled")
-		keys[k.ARN] = verdict.Key{State: state, Deletion: k.Unusable.Deletion}
+		keys[k.ARN] = report.KeyFacts{
+			Key: verdict.Key{State: state, Deletion: k.Unusable.Deletion},
+		}
 	}
 	return keys
 }
@@ -89,6 +92,7 @@ func (s *session) judgeRead(ctx context.Context) {
 // verdictFlags are the flags of report that concern verdicts.
 type verdictFlags struct {
 	gate    bool
+	watch   bool
 	maxAge  time.Duration
 	waivers string
 }
@@ -97,6 +101,8 @@ type verdictFlags struct {
 func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.gate, "verdict", false,
 		"print only the verdict on each source key, and exit with the code of the worst one")
+	flags.BoolVar(&f.watch, "watch", false,
+		"with --verdict: ask KMS and CloudTrail about the source keys, as rotator watch does")
 	flags.DurationVar(&f.maxAge, "max-age", defaultMaxAge,
 		"how old the proof for an enabled key may be")
 	flags.StringVar(&f.waivers, "waivers", "",
@@ -106,6 +112,9 @@ func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
 func (f *verdictFlags) validate(flags *pflag.FlagSet) error {
 	if f.maxAge <= 0 {
 		return usagef("--max-age %s: must be longer than 0, such as 24h", f.maxAge)
+	}
+	if f.watch && !f.gate {
+		return usagef("--watch needs --verdict; rotator watch reports on the keys alone")
 	}
 	for _, other := range []string{"ledger", "check", "pass", "read-pass", "history"} {
 		if f.gate && flags.Changed(other) {
@@ -142,9 +151,13 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 	if err := h.check(); err != nil {
 		return err
 	}
-	now := time.Now().UTC()
 	newest := h.newest()
-	newest.Judge(f.input(now, job, h, waivers), nil)
+	keys, unseen, err := f.watched(ctx, c, job)
+	if err != nil {
+		return err
+	}
+	now := time.Now().UTC()
+	newest.Judge(f.input(now, job, h, waivers), keys)
 	g := report.Gate{
 		Job:       job.Job,
 		Generated: now,
@@ -152,7 +165,7 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 		Version:   version.String(),
 		Exit:      verdict.Worst(newest.Verdicts),
 		Verdicts:  newest.Verdicts,
-		Notes:     append([]string{}, verdict.NotesOn(waivers, h.exceptions(), now)...),
+		Notes:     append(unseen, verdict.NotesOn(waivers, h.exceptions(), now)...),
 	}
 	write := g.Text
 	if c.output == "json" {
@@ -174,6 +187,70 @@ func (f verdictFlags) input(
 		Passes:  h.passes(verdict.Pass{}),
 		Waivers: waivers,
 	}
+}
+
+// watchPages is the maximum number of pages of the event history that --watch reads for each key.
+const watchPages = 20
+
+// watched asks KMS and CloudTrail about the source keys, if --watch is set. unseen has a note for
+// each fact that could not be read.
+func (f verdictFlags) watched(
+	ctx context.Context, c *jobFlags, job *config.Job,
+) (keys map[string]report.KeyFacts, unseen []string, err error) {
+	keys, unseen = map[string]report.KeyFacts{}, []string{}
+	if !f.watch || len(job.Source.Keys) == 0 {
+		return keys, unseen, nil
+	}
+	watcher, records, err := newWatcher(ctx, c, job, watchFlags{pages: watchPages})
+	if err != nil {
+		return nil, nil, err
+	}
+	result, err := watcher.Round(ctx, records.own(ctx))
+	if err != nil {
+		return nil, nil, watchError(job, err)
+	}
+	for _, k := range result.Keys {
+		keys[k.ARN] = factsOfKey(k)
+		for _, u := range k.CannotSee {
+			unseen = append(unseen, fmt.Sprintf("%s: cannot see %s: %s", k.Given, u.What,
+				c.secrets.Text(u.Sentence)))
+		}
+	}
+	return keys, unseen, nil
+}
+
+// factsOfKey returns what watch found about a key. Calls that failed, but were not refused, do not
+// need the key.
+func factsOfKey(k watch.Key) report.KeyFacts {
+	facts := report.KeyFacts{
+		Key: verdict.Key{State: k.State, Disabled: k.Disabled, Deletion: k.Deletion},
+		LastUsage: verdict.Usage{
+			Asked:     k.LastUsage.Asked,
+			At:        k.LastUsage.At,
+			Operation: k.LastUsage.Operation,
+			Caller:    k.LastUsage.Caller,
+			ByRotator: k.LastUsage.By == watch.ByRotator,
+			Unclear:   k.LastUsage.By == watch.ByUnknown,
+			Early:     k.LastUsage.Early,
+		},
+		Trail: verdict.Trail{
+			Asked:   k.Trail.Asked,
+			From:    k.Trail.From,
+			Partial: k.Trail.Partial,
+		},
+	}
+	for _, caller := range k.Trail.Callers {
+		if caller.Refused || caller.Result == "" {
+			facts.Trail.Callers = append(facts.Trail.Callers, verdict.Caller{
+				ARN:       caller.ARN,
+				Operation: caller.Operation,
+				Refused:   caller.Refused,
+				Calls:     caller.Calls,
+				Last:      caller.Last,
+			})
+		}
+	}
+	return facts
 }
 
 // gateError returns the error with the exit code of the gate, or nil.

@@ -13,17 +13,23 @@ import (
 	"rotator/internal/verdict"
 )
 
-// Judge sets the verdict on each source key. in has what is known besides the result of s: the
-// other passes of the job, and what Decide needs to know about a key, by its ARN. Judge must be
-// called after Conclude.
-func (s *Summary) Judge(in verdict.Input, keys map[string]verdict.Key) {
+// KeyFacts is what is known about a key besides the ciphertexts under it.
+type KeyFacts struct {
+	Key       verdict.Key // its state and dates; the other fields are ignored
+	LastUsage verdict.Usage
+	Trail     verdict.Trail
+}
+
+// Judge sets the verdict on each source key. in has the passes of the job, and keys what is known
+// about a key, by its ARN. Judge must be called after Conclude.
+func (s *Summary) Judge(in verdict.Input, keys map[string]KeyFacts) {
 	in.Mode, in.Destination = string(s.Mode), s.DestinationKey
 	s.Verdicts = []verdict.Verdict{}
 	for _, source := range s.sourceKeys() {
-		key := keys[source.ARN]
-		key.ARN, key.Given = source.ARN, source.Given
-		key.Symmetric = source.Algorithm == symmetricAlgorithm
-		in.Key = key
+		facts := keys[source.ARN]
+		in.Key, in.LastUsage, in.Trail = facts.Key, facts.LastUsage, facts.Trail
+		in.Key.ARN, in.Key.Given = source.ARN, source.Given
+		in.Key.Symmetric = source.Algorithm == symmetricAlgorithm
 		s.Verdicts = append(s.Verdicts, verdict.Decide(in))
 	}
 }

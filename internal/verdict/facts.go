@@ -238,7 +238,7 @@ func (f *facts) callers() {
 			f.use(*c)
 		}
 	}
-	if u := f.LastUsage; !u.Asked.IsZero() && !u.At.IsZero() && !u.ByRotator {
+	if u := f.LastUsage; !u.Asked.IsZero() && !u.At.IsZero() && !u.ByRotator && !u.Unclear {
 		f.use(Caller{ARN: u.Caller, Operation: u.Operation, Last: u.At})
 	}
 }

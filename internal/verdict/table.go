@@ -207,8 +207,11 @@ func (f *facts) remainingText() string {
 	p := f.remaining()
 	c := f.counts[p]
 	began := "cannot be disabled."
-	if f.Key.unusable() {
+	switch f.Key.State {
+	case StateDisabled:
 		began = "is disabled, but ciphertexts still depend on it."
+	case StatePendingDeletion:
+		began = "is scheduled for deletion, but ciphertexts still depend on it."
 	}
 	seen := count(c.seen, "ciphertext")
 	if !f.complete(p) {
@@ -360,6 +363,9 @@ func (f *facts) usesText() string {
 			"request."
 	case u.At.IsZero():
 		return ", and no use of the key is known."
+	case u.Unclear:
+		return ". Its last use, at " + stamp(u.At) + ", can be a request of rotator or of " +
+			"another caller."
 	case u.ByRotator:
 		return ", and no other caller has used it since rotator's last request, at " +
 			stamp(u.At) + "."

@@ -178,6 +178,9 @@ type Usage struct {
 	Caller    string // "" if it is not known
 	// ByRotator is true if rotator itself made the request.
 	ByRotator bool
+	// Unclear is true if rotator sent requests at that time whose ids are not known, so that the
+	// use can be one of them.
+	Unclear bool
 	// Early is true if KMS was asked too early to know the uses after the last request of
 	// rotator.
 	Early bool

@@ -333,6 +333,11 @@ func decisionsQuiet() []decision {
 			in.LastUsage = Usage{Asked: at("12:00:00"), At: at("07:00:00")}
 		}, CanBeDisabled, "can-be-disabled", "alias/demo-old can be disabled. " + basis +
 			", and no caller has used it since 2026-11-29T07:00:00Z."},
+		{"last used while rotator sent requests", func(in *Input) {
+			in.LastUsage = Usage{Asked: at("12:00:00"), At: at("10:34:20"), Unclear: true}
+		}, CanBeDisabled, "can-be-disabled", "alias/demo-old can be disabled. " + basis +
+			". Its last use, at 2026-11-29T10:34:20Z, can be a request of rotator or of another " +
+			"caller."},
 		{"asked too early", func(in *Input) {
 			in.LastUsage = Usage{Asked: at("12:00:00"), At: at("10:34:20"),
 				ByRotator: true, Early: true}
