@@ -40,8 +40,8 @@ test: ## run the tests; needs Go and modules, nothing else
 	$(GO) test -timeout 30m ./...
 
 .PHONY: race
-race: ## run the tests under the race detector
-	$(GO) test -race -timeout 40m ./...
+race: ## run the tests under the race detector, with shorter sweeps and simulations
+	$(GO) test -race -short -timeout 30m ./...
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy, words and line widths

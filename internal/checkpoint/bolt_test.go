@@ -71,7 +71,11 @@ func TestFlippedBits(t *testing.T) {
 	}
 	refused, read := 0, 0
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 3000 {
+	flips := 3000
+	if testing.Short() {
+		flips = 300
+	}
+	for range flips {
 		bit := 8*used[random.IntN(len(used))] + random.IntN(8)
 		broken := bytes.Clone(whole)
 		broken[bit/8] ^= 1 << (bit % 8)

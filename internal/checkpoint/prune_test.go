@@ -192,6 +192,9 @@ func checkKept(t *testing.T, before, after map[string]string) {
 // A crash after any write or delete leaves passes that are complete or deleted, never a part that
 // a reader takes for a pass, and the next Prune completes the work.
 func TestCrashWhilePruning(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it prunes hundreds of times, on one goroutine")
+	}
 	var want map[string]string
 	for writes := 0; ; writes++ {
 		store := NewMemory()

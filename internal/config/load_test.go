@@ -260,6 +260,9 @@ func TestFilesThatAreNotJobFiles(t *testing.T) {
 // TestCostIsBounded: files for which the parser, or the expansion of aliases, would need minutes or
 // all memory are refused quickly.
 func TestCostIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures a time")
+	}
 	layers := "a0: &a0 {k: v}\n"
 	for i := range 30 {
 		layers += fmt.Sprintf("a%d: &a%d {<<: [*a%d, *a%d]}\n", i+1, i+1, i, i)

@@ -277,15 +277,27 @@ func busiest(requests []request) (most int) {
 // rateLimit returns the maximum number of requests in any second at a rate.
 func rateLimit(rate float64) float64 { return rate + max(1, rate/100) }
 
+// groupSizes returns the numbers of runs that TestSeveralRunsAreAsFastAsOne compares over a number
+// of items. Large targets take much processor time.
+func groupSizes(items int) []int {
+	large := items > 10_000
+	switch {
+	case testing.Short() && large:
+		return nil
+	case testing.Short():
+		return []int{1, 3}
+	case large:
+		return []int{1, 4}
+	default:
+		return []int{1, 2, 3, 4}
+	}
+}
+
 // TestSeveralRunsAreAsFastAsOne: two, three and four runs take at most 1.05 times the time
 // of one run, over a bucket, which is one partition, and over tables of few and of many
 // segments. Together they stay within the rate in every second, and use at least 95% of it
 // from the third second to the last but one. This also holds if the checkpoint is slow.
 func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
-	numbers := []int{1, 2, 3, 4}
-	if testing.Short() {
-		numbers = []int{1, 3}
-	}
 	for _, target := range []struct {
 		name              string
 		rate              float64
@@ -305,7 +317,7 @@ func TestSeveralRunsAreAsFastAsOne(t *testing.T) {
 	} {
 		t.Run(target.name, func(t *testing.T) {
 			var alone time.Duration
-			for _, n := range numbers {
+			for _, n := range groupSizes(target.partitions * target.items) {
 				synctest.Test(t, func(t *testing.T) {
 					c := newRunGroup(t, target.rate, target.partitions, target.items)
 					bounds := groupBounds{time: 1.05, used: 0.95, second: 0.7}

@@ -62,7 +62,7 @@ func TestTorture(t *testing.T) {
 	} {
 		t.Run(store.name, func(t *testing.T) {
 			t.Parallel()
-			items, objects := harness.Mix(4)
+			items, objects := harness.Mix(8)
 			items[harness.Bound] = 80
 			w := harness.Start(t, harness.Config{
 				Items:      items,

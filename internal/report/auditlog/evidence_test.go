@@ -288,6 +288,9 @@ func TestEmptyFileBecomesALog(t *testing.T) {
 // end of the log is read. The log is not changed.
 func TestDamageIsReportedWithItsLine(t *testing.T) {
 	t.Parallel()
+	if testing.Short() {
+		t.Skip("the log is too long for -short")
+	}
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	log, err := Open(path, "job")
 	if err != nil {
