@@ -41,8 +41,8 @@ func throttlingBurst(t *testing.T) {
 		w.Server.KMS().SetReEncryptQuota(0)
 		since = time.Now()
 		r := p.End(t)
-		if atQuota := time.Duration(left) * time.Second / time.Duration(quota); timed() && left > quota &&
-			time.Since(since) > atQuota {
+		atQuota := time.Duration(left) * time.Second / time.Duration(quota)
+		if timed() && left > quota && time.Since(since) > atQuota {
 			t.Errorf("after the throttling ended %d slots took %s, as long as at the quota (%s)",
 				left, time.Since(since), atQuota)
 		}

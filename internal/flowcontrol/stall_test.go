@@ -40,15 +40,17 @@ const (
 // second are within the rate plus 5%, for one run and for several. The stalls cost little of the
 // rate.
 func TestStallsBunchFewRequests(t *testing.T) {
+	const ms = time.Millisecond
+	stalls := []time.Duration{0, 45 * ms, 60 * ms, 75 * ms, 90 * ms, 120 * ms, 300 * ms}
 	for _, runs := range []int{1, 4} {
-		for _, latency := range []time.Duration{4, 40} {
-			for _, stall := range []time.Duration{0, 45, 60, 75, 90, 120, 300} {
-				name := fmt.Sprintf("%d runs, latency %d ms, stall %d ms", runs, latency, stall)
+		for _, latency := range []time.Duration{4 * ms, 40 * ms} {
+			for _, stall := range stalls {
+				name := fmt.Sprintf("%d runs, latency %s, stall %s", runs, latency, stall)
 				t.Run(name, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						s := &stallingService{
-							latency: latency * time.Millisecond,
-							stall:   stall * time.Millisecond,
+							latency: latency,
+							stall:   stall,
 							began:   time.Now(),
 						}
 						s.serve(t, runs)

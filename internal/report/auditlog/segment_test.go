@@ -307,7 +307,8 @@ var errCrash = errors.New("crash")
 func (s *session) crashAt(t testing.TB, step string) {
 	t.Helper()
 	defer func() {
-		if reason := recover(); reason != nil && reason != errCrash {
+		reason := recover()
+		if err, _ := reason.(error); reason != nil && !errors.Is(err, errCrash) {
 			panic(reason)
 		}
 		_ = s.log.file.Close()
