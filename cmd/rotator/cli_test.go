@@ -66,6 +66,7 @@ func waitInParallel() {
 //	exits CODE rotator ARG...   run a command that must exit with a code
 //	writes N                    check that the targets received N write requests
 //	disable KEY                 disable a key: old, new or third
+//	disablekey KEY              disable it with a request, which CloudTrail records
 //	enable KEY                  enable it again
 //	retire KEY                  schedule the deletion of a key
 //	renew KEY [N]               rotate a key to new material, after N more requests to KMS
@@ -89,23 +90,24 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		Setup:               func(env *testscript.Env) error { return setup(t, env) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":   exits,
-			"writes":  writes,
-			"disable": inWorld((*world).disable),
-			"enable":  inWorld((*world).enable),
-			"retire":  inWorld((*world).retire),
-			"renew":   inWorld((*world).renew),
-			"repoint": inWorld((*world).repoint),
-			"rewrite": inWorld((*world).rewrite),
-			"damage":  inWorld((*world).damage),
-			"store":   inWorld((*world).store),
-			"seal":    inWorld((*world).seal),
-			"body":    inWorld((*world).body),
-			"pose":    inWorld((*world).pose),
-			"share":   inWorld((*world).share),
-			"call":    inWorld((*world).call),
-			"hold":    hold,
-			"kept":    kept,
+			"exits":      exits,
+			"writes":     writes,
+			"disable":    inWorld((*world).disable),
+			"enable":     inWorld((*world).enable),
+			"disablekey": inWorld((*world).disableKey),
+			"retire":     inWorld((*world).retire),
+			"renew":      inWorld((*world).renew),
+			"repoint":    inWorld((*world).repoint),
+			"rewrite":    inWorld((*world).rewrite),
+			"damage":     inWorld((*world).damage),
+			"store":      inWorld((*world).store),
+			"seal":       inWorld((*world).seal),
+			"body":       inWorld((*world).body),
+			"pose":       inWorld((*world).pose),
+			"share":      inWorld((*world).share),
+			"call":       inWorld((*world).call),
+			"hold":       hold,
+			"kept":       kept,
 			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
 				of(ts).server.Faults().Set(args[0],
 					fault.Fault{
@@ -295,16 +297,26 @@ func (w *world) disable(ts *testscript.TestScript, args []string) {
 	ts.Check(w.server.KMS().SetState(w.arn(ts, args[0]), fakekms.Disabled))
 }
 
-func (w *world) call(ts *testscript.TestScript, args []string) {
+func (w *world) disableKey(ts *testscript.TestScript, args []string) {
+	arn := w.arn(ts, args[0])
+	_, err := w.kms().DisableKey(context.Background(), &kms.DisableKeyInput{KeyId: &arn})
+	ts.Check(err)
+}
+
+// kms returns a client of another caller than rotator.
+func (w *world) kms() *kms.Client {
 	cfg := w.dynamodb.Options()
-	client := kms.New(kms.Options{
+	return kms.New(kms.Options{
 		Region:       cfg.Region,
 		BaseEndpoint: cfg.BaseEndpoint,
 		Credentials:  cfg.Credentials,
 		Retryer:      aws.NopRetryer{},
 	})
+}
+
+func (w *world) call(ts *testscript.TestScript, args []string) {
 	arn := w.arn(ts, args[0])
-	_, err := client.Encrypt(context.Background(),
+	_, err := w.kms().Encrypt(context.Background(),
 		&kms.EncryptInput{KeyId: &arn, Plaintext: []byte("text")})
 	if disabled := (*kmstypes.DisabledException)(nil); !errors.As(err, &disabled) {
 		ts.Check(err)

@@ -60,23 +60,31 @@ with all its segments, or one segment. Export calls no service.`,
 
 // exportJob prints the logs of a job.
 func exportJob(ctx context.Context, c *jobFlags, job *config.Job) error {
-	var files []string
+	files, err := logsOf(job)
+	switch {
+	case err != nil:
+		return &storageError{what: "read the audit log", err: err}
+	case len(files) == 0:
+		return problem(job, "audit_log", fmt.Sprintf(
+			"no audit log exists at %s; rotator run creates it", job.AuditLog))
+	}
+	return c.exportLogs(ctx, files)
+}
+
+// logsOf returns the paths of the audit logs of a job that are readable here, including those that
+// were copied from other machines.
+func logsOf(job *config.Job) (files []string, err error) {
 	for n := 1; n <= maxLogs; n++ {
 		path := numbered(job.AuditLog, n)
 		exists, err := auditlog.Exists(path)
 		if err != nil {
-			return &storageError{what: "read the audit log", err: err}
+			return nil, err
 		}
 		if exists {
 			files = append(files, path)
 		}
 	}
-	files = append(files, slices.Sorted(slices.Values(copiedLogs(job.AuditLog)))...)
-	if len(files) == 0 {
-		return problem(job, "audit_log", fmt.Sprintf(
-			"no audit log exists at %s; rotator run creates it", job.AuditLog))
-	}
-	return c.exportLogs(ctx, files)
+	return append(files, slices.Sorted(slices.Values(copiedLogs(job.AuditLog)))...), nil
 }
 
 // exportLogs prints the plain lines of files.

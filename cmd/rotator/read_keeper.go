@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/reencrypt"
 	"rotator/internal/report"
 )
 
@@ -133,6 +136,7 @@ func (s *session) readPass(ctx context.Context, p *pass) (checkpoint.ReadPass, e
 		Doubts:       sum.Doubts(),
 		Notes:        sum.Notes,
 	}
+	read.RequestIDs, read.RequestsFrom = s.requestsToKeep(sum.Started)
 	if sum.Status == report.Complete {
 		read.Status = checkpoint.Finished
 	}
@@ -156,6 +160,43 @@ func (s *session) readPass(ctx context.Context, p *pass) (checkpoint.ReadPass, e
 		})
 	}
 	return read, nil
+}
+
+// keptRequestIDs is the maximum size in bytes of the request ids in a stored read-only pass: 787
+// ids as KMS writes them.
+const keptRequestIDs = 30 << 10
+
+// requestsToKeep returns the ids of the last requests that used a source key, the newest first, and
+// the time since which they are all. began is when the pass began.
+func (s *session) requestsToKeep(began time.Time) (ids []string, from time.Time) {
+	var sent []reencrypt.SentRequest
+	more := false
+	for _, engine := range s.engines {
+		recent := engine.RecentRequests()
+		more = more || len(recent) == reencrypt.RecentRequests
+		sent = append(sent, recent...)
+	}
+	return newestIDs(sent, more, began)
+}
+
+// newestIDs implements requestsToKeep. more is true if sent may lack earlier requests.
+func newestIDs(
+	sent []reencrypt.SentRequest, more bool, began time.Time,
+) (ids []string, from time.Time) {
+	slices.SortStableFunc(sent, func(a, b reencrypt.SentRequest) int { return b.At.Compare(a.At) })
+	left := keptRequestIDs
+	for i, r := range sent {
+		left -= len(r.ID) + len(`"",`)
+		if left < 0 || i == reencrypt.RecentRequests {
+			more = true
+			break
+		}
+		ids = append(ids, r.ID)
+	}
+	if more && len(ids) > 0 {
+		return ids, sent[len(ids)-1].At.UTC()
+	}
+	return ids, began
 }
 
 // keptExamples is the maximum size in bytes of the examples in a stored read-only pass.

@@ -11,7 +11,7 @@ import (
 )
 
 // jobRecords reads from the checkpoint of a job what watch needs: the ARNs of the source keys,
-// and when rotator sent its last request. Without a checkpoint nothing is known.
+// and the last requests of rotator. Without a checkpoint nothing is known.
 type jobRecords struct {
 	c      *jobFlags
 	job    *config.Job
@@ -32,8 +32,13 @@ func openRecords(ctx context.Context, c *jobFlags, job *config.Job) *jobRecords 
 
 // unknown logs that records could not be read.
 func (r *jobRecords) unknown(err error) {
-	r.c.logger.Warn("the records of this job cannot be read, so requests of rotator itself may " +
-		"count as those of another caller: " + r.c.secrets.Text(r.c.headline(err)))
+	r.warn("the records of this job cannot be read, so requests of rotator itself may count as "+
+		"those of another caller", err)
+}
+
+// warn logs an error.
+func (r *jobRecords) warn(text string, err error) {
+	r.c.logger.Warn(text + ": " + r.c.secrets.Text(r.c.headline(err)))
 }
 
 // sources returns the source keys with the ARNs that the last pass had for them. An alias may name
@@ -55,44 +60,24 @@ func (r *jobRecords) sources(ctx context.Context) (list []watch.Source) {
 	return list
 }
 
-// own returns what the records have about the requests of rotator. The ids of requests are not
-// in the records yet.
+// own returns what the records and the audit logs have about the requests of rotator.
 func (r *jobRecords) own(ctx context.Context) watch.Own {
 	if r.passes == nil {
 		return watch.Own{}
 	}
-	last, err := r.lastRequest(ctx)
+	o := ownRequests{ids: map[string]bool{}}
+	err := o.ofRuns(ctx, r)
+	if err == nil {
+		err = o.ofReads(ctx, r)
+	}
 	if err != nil {
 		r.unknown(err)
 		return watch.Own{}
 	}
-	return watch.Own{Last: last}
-}
-
-// lastRequest returns a time after which rotator sent no request, in whole seconds because
-// CloudTrail has no fractions, or zero.
-func (r *jobRecords) lastRequest(ctx context.Context) (last time.Time, err error) {
-	pass, err := r.passes.Last(ctx)
-	switch {
-	case errors.Is(err, checkpoint.ErrNotFound):
-	case err != nil:
-		return last, err
-	default:
-		if last, err = r.ofPass(ctx, pass); err != nil {
-			return last, err
-		}
+	if !o.last.IsZero() { // CloudTrail has no fractions of a second
+		o.last = o.last.Truncate(time.Second).Add(time.Second)
 	}
-	for read, err := range r.passes.ReadPasses(ctx) {
-		if err != nil {
-			return last, err
-		}
-		last = later(last, read.Ended)
-		break // the newest one
-	}
-	if last.IsZero() {
-		return last, nil
-	}
-	return last.Truncate(time.Second).Add(time.Second), nil
+	return watch.Own{RequestIDs: o.ids, Gaps: o.gaps, Last: o.last}
 }
 
 // ofPass returns the time of the last save of a pass.

@@ -51,8 +51,14 @@ type ReadPass struct {
 	LastPass      *LastPass `json:"last_pass,omitempty"`
 	LastPassAtEnd *LastPass `json:"last_pass_at_end,omitempty"`
 
-	KMS    ReadRequests `json:"kms"`
-	Sample Sample       `json:"sample"`
+	KMS ReadRequests `json:"kms"`
+	// RequestIDs are the ids of the last ReEncrypt requests that used a source key, the newest
+	// first. They are all since RequestsFrom, which is zero if the record has no ids because an
+	// earlier version wrote it.
+	RequestIDs   []string  `json:"request_ids,omitempty"`
+	RequestsFrom time.Time `json:"request_ids_from,omitzero"`
+
+	Sample Sample `json:"sample"`
 	// HeadersWrong describes how a header disagreed with KMS. The counts are then those
 	// of a second read without headers.
 	HeadersWrong string `json:"headers_wrong,omitempty"`
@@ -205,7 +211,7 @@ func (p *Passes) readPartID(number, part int) string {
 }
 
 // maxInline is the maximum size of the targets in the record of a read-only pass, and of
-// those in one part. The rest of the record has fewer than 100 KB.
+// those in one part. The rest of the record has fewer than 130 KB.
 const maxInline = 150 << 10
 
 // StoreReadPass stores a read-only pass under the next number and returns the stored

@@ -34,6 +34,7 @@ type asker struct {
 	changed   atomic.Bool
 	requests  atomic.Int64
 	throttled atomic.Int64
+	recent    recentRequests
 }
 
 var _ Decider = (*asker)(nil)
@@ -261,6 +262,9 @@ func (a *asker) once(ctx context.Context, q Request) (Response, error) {
 	}
 	answer, err := a.kms.ReEncrypt(ctx, q)
 	a.observe(sent, err)
+	if err == nil {
+		a.note(answer)
+	}
 	return answer, err
 }
 

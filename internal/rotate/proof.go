@@ -250,3 +250,6 @@ func (r *Rotator) KeyOfToken(text string) string { return r.decisions.KeyOfToken
 // NamedTokens maps at most n header tokens to the keys that KMS named for them
 // in this run. Tokens of source keys are preferred.
 func (r *Rotator) NamedTokens(n int) map[string]string { return r.decisions.NamedTokens(n) }
+
+// RecentRequests returns the last requests that used a source key, the oldest first.
+func (r *Rotator) RecentRequests() []reencrypt.SentRequest { return r.decisions.RecentRequests() }

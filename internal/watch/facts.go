@@ -27,6 +27,8 @@ type Own struct {
 	// RequestIDs has the ids of at least the last 1,000 requests, or of fewer if there are not
 	// more. It is empty if none are known.
 	RequestIDs map[string]bool
+	// Gaps is a time before which RequestIDs may lack requests; zero if it lacks none.
+	Gaps time.Time
 	// Last is a time after which rotator sent no request; zero if it is not known.
 	Last time.Time
 }

@@ -221,7 +221,8 @@ func (o Own) by(u Usage) By {
 		return ""
 	case o.RequestIDs[u.RequestID]:
 		return ByRotator
-	case o.Last.IsZero(), !u.At.After(o.Last) && (len(o.RequestIDs) == 0 || u.Early):
+	case o.Last.IsZero(),
+		!u.At.After(o.Last) && (len(o.RequestIDs) == 0 || u.Early || u.At.Before(o.Gaps)):
 		return ByUnknown // it can be a request of rotator whose id is not known
 	}
 	return ByOther

@@ -414,6 +414,27 @@ func TestUnknownRequests(t *testing.T) {
 	})
 }
 
+// TestGaps: a use at a time of which not all requests of rotator are known can be one of them.
+func TestGaps(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.move()
+		used := time.Now()
+		time.Sleep(time.Minute)
+		ours := own("another request")
+		time.Sleep(2 * time.Hour)
+		for gaps, want := range map[time.Time]watch.By{
+			{}:                    watch.ByOther,
+			used:                  watch.ByOther,
+			used.Add(time.Second): watch.ByUnknown,
+		} {
+			ours.Gaps = gaps
+			if by := w.round(ours).Keys[0].LastUsage.By; by != want {
+				t.Errorf("gaps until %s: the last use is by %q, want %q", gaps, by, want)
+			}
+		}
+	})
+}
+
 // TestPages: rotator reads at most --pages pages, two a second, and states that there are more.
 // The newest events are read first.
 func TestPages(t *testing.T) {

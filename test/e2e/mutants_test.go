@@ -42,6 +42,14 @@ func watchMutants() []mutant {
 		{"no answer is quiet", "internal/watch/sentence.go",
 			"k.Trail.Asked.IsZero() && (u.Asked.IsZero() || u.Early || k.unusable())", "false",
 			watched},
+		{"a use before all request ids are known is that of another caller",
+			"internal/watch/watch.go", " || u.At.Before(o.Gaps))", ")", watched},
+		{"the requests of an audit have no ids", "internal/reencrypt/asker.go",
+			"\t\ta.note(answer)\n", "",
+			[]string{"./cmd/rotator", "-run", "TestScripts/own-requests$"}},
+		{"the requests in the audit log are not read", "cmd/rotator/own_requests.go",
+			"\t\t\to.ids[request.ID] = true\n", "",
+			[]string{"./cmd/rotator", "-run", "TestScripts/own-requests$"}},
 	}
 }
 
