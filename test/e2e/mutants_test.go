@@ -3,12 +3,14 @@
 package e2e
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -387,28 +389,47 @@ func TestMutantsMatch(t *testing.T) {
 // TestMutants: the tests of each mutant pass on an unchanged copy of the source, and at least one
 // of them fails on the copy with the mutant.
 func TestMutants(t *testing.T) {
-	whole := map[string]bool{}
+	unchanged := t.TempDir()
+	if err := copySource(filepath.Join("..", ".."), unchanged); err != nil {
+		t.Fatal(err)
+	}
+	// Several mutants have the same tests, which run once on the unchanged copy.
+	passes := map[string]func() string{}
 	for _, m := range mutants() {
-		t.Run(m.name, func(t *testing.T) {
-			dir := t.TempDir()
-			if err := copySource(filepath.Join("..", ".."), dir); err != nil {
-				t.Fatal(err)
+		passes[m.arguments()] = sync.OnceValue(func() string {
+			if out, err := testIn(unchanged, m.tests); err != nil {
+				return fmt.Sprintf("%v\n%s", err, out)
 			}
-			if arguments := strings.Join(m.tests, " "); !whole[arguments] {
-				if out, err := testIn(dir, m.tests); err != nil {
-					t.Fatalf("the tests fail without a mutant: %v\n%s", err, out)
-				}
-				whole[arguments] = true
-			}
-			m.apply(t, dir)
-			out, err := testIn(dir, m.tests)
-			if err == nil || !strings.Contains(out, "--- FAIL: ") {
-				t.Fatalf("no test failed (%v)\n%s", err, out)
-			}
-			first := out[strings.Index(out, "--- FAIL: "):]
-			t.Logf("detected by %s", strings.SplitN(first, "\n", 3)[:2])
+			return ""
 		})
 	}
+	for _, m := range mutants() {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel() // linkers use one processor
+			if problem := passes[m.arguments()](); problem != "" {
+				t.Fatalf("the tests fail without a mutant: %s", problem)
+			}
+			m.try(t)
+		})
+	}
+}
+
+// arguments returns the arguments of go test as one text.
+func (m mutant) arguments() string { return strings.Join(m.tests, " ") }
+
+// try checks that a test fails on a copy of the source with the mutant.
+func (m mutant) try(t *testing.T) {
+	dir := t.TempDir()
+	if err := copySource(filepath.Join("..", ".."), dir); err != nil {
+		t.Fatal(err)
+	}
+	m.apply(t, dir)
+	out, err := testIn(dir, m.tests)
+	if err == nil || !strings.Contains(out, "--- FAIL: ") {
+		t.Fatalf("no test failed (%v)\n%s", err, out)
+	}
+	first := out[strings.Index(out, "--- FAIL: "):]
+	t.Logf("detected by %s", strings.SplitN(first, "\n", 3)[:2])
 }
 
 // apply removes the protection from a copy of the source, which must still build.
@@ -426,14 +447,16 @@ func (m mutant) apply(t *testing.T, dir string) {
 	if err := os.WriteFile(path, []byte(changed), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := goIn(dir, "build", "./..."); err != nil {
+	// -trimpath lets the copies use the build cache of each other.
+	if out, err := goIn(dir, "build", "-trimpath", "./"+filepath.Dir(m.file)); err != nil {
 		t.Fatalf("the mutant does not build: %v\n%s", err, out)
 	}
 }
 
 // testIn runs go test in dir and returns its output.
 func testIn(dir string, args []string) (string, error) {
-	return goIn(dir, slices.Concat([]string{"test", "-failfast", "-timeout", "300s"}, args)...)
+	flags := []string{"test", "-trimpath", "-vet=off", "-failfast", "-timeout", "300s"}
+	return goIn(dir, slices.Concat(flags, args)...)
 }
 
 // goIn runs the go command in dir and returns its output.
