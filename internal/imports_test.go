@@ -126,7 +126,9 @@ func allowed() map[string][]string {
 			"internal/fakeaws",
 			"internal/fakeaws/fakekms",
 			"internal/report",
+			"internal/verdict",
 			"internal/version",
+			"internal/watch",
 			"sdk",
 		},
 	}

@@ -11,6 +11,8 @@ import (
 
 	"rotator/internal/fakeaws"
 	"rotator/internal/report"
+	"rotator/internal/verdict"
+	"rotator/internal/watch"
 )
 
 // Exit codes of rotator that the demo expects.
@@ -64,13 +66,14 @@ type demo struct {
 	rotator rotator
 	began   time.Time
 	data    *dataset
-	oldKey  report.SourceKey // what verify reported about the old key
+	verdict string // the sentence of report --verdict on the old key
+	watched string // what watch reported about it
 }
 
 // announce prints a heading with the time since the start.
 func (d *demo) announce(format string, args ...any) {
-	_, _ = fmt.Fprintf(d.out, "\n== %5.1fs  %s\n",
-		time.Since(d.began).Seconds(), fmt.Sprintf(format, args...))
+	_, _ = fmt.Fprintf(d.out, "\n%s\n", report.Wrap(fmt.Sprintf("== %.1fs %s",
+		time.Since(d.began).Seconds(), fmt.Sprintf(format, args...))))
 }
 
 func (d *demo) run(ctx context.Context) error {
@@ -133,6 +136,9 @@ func (d *demo) migrate(ctx context.Context) error {
 	if err := d.verify(ctx); err != nil {
 		return err
 	}
+	if err := d.disable(ctx); err != nil {
+		return err
+	}
 	stopWriting()
 	if err := <-written; err != nil {
 		return fmt.Errorf("the concurrent writer: %w", err)
@@ -140,7 +146,7 @@ func (d *demo) migrate(ctx context.Context) error {
 	return d.prove(ctx, w)
 }
 
-// verify runs rotator verify and checks that the old key can be disabled.
+// verify runs rotator verify and checks that no slot is under the old key.
 func (d *demo) verify(ctx context.Context) error {
 	n := d.data.amounts
 	d.announce("rotator verify: does any ciphertext still depend on the old key? "+
@@ -152,24 +158,63 @@ func (d *demo) verify(ctx context.Context) error {
 	if verify.Slots.Remaining != 0 {
 		return fmt.Errorf("verify found %d slots under the old key", verify.Slots.Remaining)
 	}
-	for _, key := range verify.SourceKeys {
-		if key.Key == d.data.old {
-			d.oldKey = key
-		}
-	}
-	if d.oldKey.Answer != report.Yes {
-		return fmt.Errorf("verify does not report that the old key can be disabled: %+v",
-			verify.SourceKeys)
-	}
 	return nil
 }
 
-// prove disables the old key, reads every item and object, and prints the figures.
-func (d *demo) prove(ctx context.Context, w *writer) error {
-	d.announce("the old key is disabled; the demo's own client decrypts every ciphertext")
+// disable asks the gate, disables the old key, and checks that no caller is refused. The writer
+// still works.
+func (d *demo) disable(ctx context.Context) error {
+	d.announce("rotator report --verdict: the gate before the key is disabled")
+	var gate report.Gate
+	if err := d.rotator.result(ctx, rotatorDone, &gate, "report", "--verdict"); err != nil {
+		return err
+	}
+	if err := gate.Text(d.out); err != nil {
+		return err
+	}
+	for _, v := range gate.Verdicts {
+		if v.Key == d.data.old && v.Code == verdict.CanBeDisabled {
+			d.verdict = v.Sentence
+		}
+	}
+	if d.verdict == "" {
+		return fmt.Errorf("the gate does not report that the old key can be disabled: %+v",
+			gate.Verdicts)
+	}
+	d.announce("the demo disables the old key, as its owner would. The writer goes on. " +
+		"rotator watch: does a caller still need the key?")
 	if err := d.data.disableOld(ctx); err != nil {
 		return err
 	}
+	return d.watch(ctx)
+}
+
+// watch runs rotator watch and checks that no caller but rotator used the old key or needs it.
+func (d *demo) watch(ctx context.Context) error {
+	var found watch.Result
+	if err := d.rotator.result(ctx, rotatorDone, &found, "watch"); err != nil {
+		return err
+	}
+	if len(found.Keys) != 1 {
+		return fmt.Errorf("watch reports on %d keys, want 1", len(found.Keys))
+	}
+	k := found.Keys[0]
+	_, _ = fmt.Fprintf(d.out, "\n%s\n\n", report.Wrap(k.Sentence))
+	for _, fact := range k.Facts {
+		_, _ = fmt.Fprintln(d.out, report.Wrap(fact.About+": "+fact.Sentence))
+	}
+	if k.ARN != d.data.old || k.Status != watch.Quiet || len(k.Trail.Callers) > 0 ||
+		k.LastUsage.By != watch.ByRotator || k.Disabled.IsZero() {
+		return fmt.Errorf("watch does not report that only rotator used the old key: %+v", k)
+	}
+	d.watched = fmt.Sprintf("%s Its last use was a %s of rotator itself, and CloudTrail shows no "+
+		"call by another caller since it was disabled.", k.Sentence, k.LastUsage.Operation)
+	return nil
+}
+
+// prove reads every item and object, and prints the figures. The old key is disabled.
+func (d *demo) prove(ctx context.Context, w *writer) error {
+	d.announce("the old key is disabled; the demo's own client decrypts every ciphertext")
 	ledger, err := d.rotator.ledger(ctx)
 	if err != nil {
 		return err
@@ -202,9 +247,9 @@ func (d *demo) prove(ctx context.Context, w *writer) error {
 	if !found.complete(d.data.amounts) {
 		return errors.New("a check failed; see the figures above")
 	}
-	_, err = fmt.Fprintf(d.out, "\nAll checks passed in %.1f s.\n"+
-		"\nCan the old key be disabled? %s\n%s\n",
-		time.Since(d.began).Seconds(), d.oldKey.Answer, report.Wrap(d.oldKey.Sentence))
+	_, err = fmt.Fprintf(d.out, "\nAll checks passed in %.1f s.\n\n%s\n"+
+		"\nThen the demo disabled it:\n%s\n",
+		time.Since(d.began).Seconds(), report.Wrap(d.verdict), report.Wrap(d.watched))
 	return err
 }
 

@@ -38,17 +38,25 @@ func (r rotator) command(ctx context.Context, args ...string) *exec.Cmd {
 // summary runs a command, prints its result, and returns it. It returns an error if the exit
 // code is not code.
 func (r rotator) summary(ctx context.Context, code int, name string) (*report.Summary, error) {
-	cmd := r.command(ctx, name, "-o", "json")
+	var summary report.Summary
+	if err := r.result(ctx, code, &summary, name); err != nil {
+		return nil, err
+	}
+	return &summary, summary.Text(r.out)
+}
+
+// result runs a command and decodes its result. It returns an error if the exit code is not code.
+func (r rotator) result(ctx context.Context, code int, result any, args ...string) error {
+	cmd := r.command(ctx, append(args, "-o", "json")...)
 	var out bytes.Buffer
 	cmd.Stdout = &out
 	if err := expect(cmd, code); err != nil {
-		return nil, err
+		return err
 	}
-	var summary report.Summary
-	if err := json.Unmarshal(out.Bytes(), &summary); err != nil {
-		return nil, fmt.Errorf("decode the result of rotator %s: %w", name, err)
+	if err := json.Unmarshal(out.Bytes(), result); err != nil {
+		return fmt.Errorf("decode the result of rotator %s: %w", args[0], err)
 	}
-	return &summary, summary.Text(r.out)
+	return nil
 }
 
 // show runs a command and prints its output. It returns an error if the command fails.
