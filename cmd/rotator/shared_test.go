@@ -89,7 +89,7 @@ func TestRunsShareThePass(t *testing.T) {
 	}{{"dynamodb://state", 2}, {"s3://state/rotator", 2}, {"dynamodb://state", 5}} {
 		t.Run(fmt.Sprintf("%s, %d runs", test.place, test.runs), func(t *testing.T) {
 			t.Parallel()
-			b := newCrashBenchOf(t, 3000, 2000, 8)
+			b := newCrashBenchOf(t, 1500, 1000, 8)
 			b.share(t, test.place)
 			writing, stop := context.WithCancel(t.Context())
 			defer stop()
@@ -101,7 +101,7 @@ func TestRunsShareThePass(t *testing.T) {
 			}
 			for i, run := range runs {
 				summary := run.summary(t, exitDone)
-				if want := (report.Slots{Seen: 3000, Rotated: 3000}); summary.Pass == 1 &&
+				if want := (report.Slots{Seen: 1500, Rotated: 1500}); summary.Pass == 1 &&
 					summary.Slots != want {
 					t.Errorf("run %d counted %+v, want %+v", i, summary.Slots, want)
 				}

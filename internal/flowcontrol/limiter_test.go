@@ -217,7 +217,7 @@ func services(quota int) map[string]func() service {
 func underQuotas(t *testing.T, test func(t *testing.T, l *load, serve service, quota float64)) {
 	quotas := []int{50, 400, 2000}
 	if testing.Short() {
-		quotas = quotas[:2]
+		quotas = quotas[:1]
 	}
 	for _, quota := range quotas {
 		for name, serve := range services(quota) {

@@ -42,6 +42,9 @@ const (
 func TestStallsBunchFewRequests(t *testing.T) {
 	const ms = time.Millisecond
 	stalls := []time.Duration{0, 45 * ms, 60 * ms, 75 * ms, 90 * ms, 120 * ms, 300 * ms}
+	if testing.Short() {
+		stalls = stalls[5:6]
+	}
 	for _, runs := range []int{1, 4} {
 		for _, latency := range []time.Duration{4 * ms, 40 * ms} {
 			for _, stall := range stalls {

@@ -10,6 +10,9 @@ import (
 // TestAnswerHistory compares the history with a map of the last answers, for several times the
 // number of answers that the history stores, and measures the memory that it uses.
 func TestAnswerHistory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures memory")
+	}
 	const n = 3*rememberedResponses + 17
 	var before, after runtime.MemStats
 	runtime.GC()

@@ -346,7 +346,11 @@ func TestCrashWhileClosing(t *testing.T) {
 			if (err == nil) != (step == "sync" || step == "rename") {
 				t.Fatalf("the draft: %v", err)
 			}
-			for cut := 0; cut <= len(text); cut += 1 + len(text)/100 {
+			cuts := 100
+			if testing.Short() {
+				cuts = 10
+			}
+			for cut := 0; cut <= len(text); cut += 1 + len(text)/cuts {
 				after := *s
 				after.want = s.want[:len(s.want):len(s.want)]
 				dir := fastDir(t)
@@ -391,7 +395,11 @@ func TestCutAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	size := s.log.size
-	for cut := range size + 1 {
+	step := int64(1)
+	if testing.Short() {
+		step = 7
+	}
+	for cut := int64(0); cut <= size; cut += step {
 		for _, zeros := range []int64{0, 100} {
 			if zeros > 0 && cut%16 != 0 {
 				continue

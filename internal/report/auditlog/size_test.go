@@ -100,6 +100,9 @@ func randomID(random *rand.Rand) string {
 // TestBytesPerSlot: closed segments stay below the limit. ROTATOR_AUDIT_SLOTS sets the number
 // of slots (make audit-log).
 func TestBytesPerSlot(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures sizes")
+	}
 	slots := 100_000
 	if n, err := strconv.Atoi(os.Getenv("ROTATOR_AUDIT_SLOTS")); err == nil {
 		slots = n
@@ -206,6 +209,9 @@ func BenchmarkAppend(b *testing.B) {
 
 // TestVerifyInLittleMemory: verification streams the log.
 func TestVerifyInLittleMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it measures memory")
+	}
 	path := filepath.Join(t.TempDir(), "job.audit.jsonl")
 	log, err := Open(path, "job")
 	if err != nil {
