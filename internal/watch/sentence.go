@@ -91,7 +91,8 @@ func (k *Key) unknownBecause() string {
 // usedSentence names the newest use by another caller.
 func (k *Key) usedSentence() string {
 	for _, c := range k.Trail.Callers {
-		if c.used() && !k.LastUsage.At.After(c.Last.Add(time.Second)) {
+		newest := k.LastUsage.By == ByRotator || !k.LastUsage.At.After(c.Last.Add(time.Second))
+		if c.used() && newest {
 			return fmt.Sprintf("is in use: %s called %s %s, the last time at %s.%s", c.who(),
 				c.Operation, plural.Count(c.Calls, "time"), at(c.Last), c.rotatorNote())
 		}

@@ -110,8 +110,11 @@ func (w *Watcher) since(own Own, keys []Key, now time.Time) time.Time {
 			}
 		}
 	}
-	if since.IsZero() || since.After(now) {
+	switch {
+	case since.IsZero(), since.After(now.Add(time.Second)): // unknown, or a clock is wrong
 		return oldest
+	case since.After(now): // Own.Last is rounded up to a second
+		return now
 	}
 	return since.UTC()
 }

@@ -414,6 +414,29 @@ func TestUnknownRequests(t *testing.T) {
 	})
 }
 
+// TestRightAfterRotator: the period begins at present if rotator has just sent its last request,
+// whose time is rounded up to a second. Earlier calls of others are not in it.
+func TestRightAfterRotator(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		if err := w.decrypt("AKIAAPPLICATION00000"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		ours := own(w.move())
+		ours.Last = ours.Last.Add(900 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
+		if r := w.round(ours); r.Status != watch.Quiet || !r.Since.Equal(r.Asked) {
+			t.Errorf("%s since %s: %s", r.Status, r.Since, r.Keys[0].Sentence)
+		}
+		ours.Last = ours.Last.Add(time.Hour)
+		r := w.round(ours)
+		if text := r.Keys[0].Sentence; r.Status != watch.Used ||
+			!strings.Contains(text, "called Decrypt 1 time") {
+			t.Errorf("with a clock that is ahead: %s since %s: %s", r.Status, r.Since, text)
+		}
+	})
+}
+
 // TestGaps: a use at a time of which not all requests of rotator are known can be one of them.
 func TestGaps(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
