@@ -1,7 +1,8 @@
 // Package fakeaws serves a small AWS from one process, for tests and for the demo: KMS,
-// DynamoDB, S3, the event history of CloudTrail with the requests to KMS, and the parts of STS
-// and Service Quotas that are needed to assume a role and to read a quota. All services share
-// one loopback HTTP port. The real SDK clients use it with their default settings.
+// DynamoDB, S3, the event history of CloudTrail with the requests to KMS, and the parts of STS,
+// Service Quotas and AWS Backup that are needed to assume a role, to read a quota and to list
+// recovery points. All services share one loopback HTTP port. The real SDK clients use it with
+// their default settings.
 //
 // It keeps everything in memory, does not verify signatures and must never hold real data.
 // The cases of package awsspec define its behaviour; each case names the page of the API
@@ -52,6 +53,7 @@ type Server struct {
 	s3      *fakes3.Service
 	trail   *fakecloudtrail.Service
 	quotas  *quotaService
+	backups *backupService
 
 	http   *http.Server
 	conns  sync.WaitGroup // open connections
@@ -95,10 +97,11 @@ func Start(config Config) (*Server, error) {
 			Region:  config.Region,
 			Account: config.Account,
 		}),
-		s3:     fakes3.New(fakes3.Config{Region: config.Region, Account: config.Account}),
-		trail:  trail,
-		quotas: &quotaService{known: map[string]Quota{}},
-		served: make(chan error, 1),
+		s3:      fakes3.New(fakes3.Config{Region: config.Region, Account: config.Account}),
+		trail:   trail,
+		quotas:  &quotaService{known: map[string]Quota{}},
+		backups: &backupService{points: map[string][]RecoveryPoint{}},
+		served:  make(chan error, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.http = &http.Server{
@@ -195,11 +198,12 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 	s3 := s.faults.Handler(s.signers.rest(s.s3))
 	quotas := s.faults.Handler(s.signers.json(s.quotas))
 	trail := s.faults.Handler(s.signers.json(s.trail))
+	backups := s.faults.Handler(s.signers.json(s.backups))
 	sts := s.faults.Handler(s.signers.query(&stsService{tokens: t}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-Requestid", newRequestID())
 		w.Header().Set("Date", s.signers.now().UTC().Format(http.TimeFormat))
-		choose(r, kms, dynamo, trail, quotas, sts, s3).ServeHTTP(w, r)
+		choose(r, kms, dynamo, trail, quotas, backups, sts, s3).ServeHTTP(w, r)
 	})
 }
 
@@ -207,13 +211,14 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 // request need not be served by a Server of this package.
 func Operation(r *http.Request) string {
 	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{},
-		&fakecloudtrail.Service{}, &quotaService{}, &stsService{}, &fakes3.Service{}).Operation(r)
+		&fakecloudtrail.Service{}, &quotaService{}, &backupService{}, &stsService{},
+		&fakes3.Service{}).Operation(r)
 }
 
 // choose returns the argument of the service that a request is for. SDK clients that use JSON
 // send a target header; STS requests have a form body. All other requests are for S3 (path
-// style), except the health check of DynamoDB.
-func choose[T any](r *http.Request, kms, dynamo, trail, quotas, sts, s3 T) T {
+// style), except those that are signed for AWS Backup, and the health check of DynamoDB.
+func choose[T any](r *http.Request, kms, dynamo, trail, quotas, backups, sts, s3 T) T {
 	target := r.Header.Get("X-Amz-Target")
 	switch {
 	case strings.HasPrefix(target, "TrentService."):
@@ -224,6 +229,8 @@ func choose[T any](r *http.Request, kms, dynamo, trail, quotas, sts, s3 T) T {
 		return trail
 	case strings.HasPrefix(target, quotaTarget):
 		return quotas
+	case isBackup(r):
+		return backups
 	case fakedynamodb.IsHealth(r):
 		return dynamo
 	case r.Method == http.MethodPost &&

@@ -108,7 +108,12 @@ func (w *Watcher) violationList() []string {
 
 // readOperations returns the operations that change nothing and are always allowed.
 func readOperations() []string {
-	return []string{"cloudtrail:LookupEvents", "kms:ReEncrypt", "kms:DescribeKey",
+	return []string{"backup:ListRecoveryPointsByResource",
+		"dynamodb:DescribeContinuousBackups", "dynamodb:DescribeExport",
+		"dynamodb:DescribeKinesisStreamingDestination", "dynamodb:ListBackups",
+		"dynamodb:ListExports", "s3:GetBucketLifecycleConfiguration",
+		"s3:GetBucketReplication", "s3:GetObjectLockConfiguration",
+		"cloudtrail:LookupEvents", "kms:ReEncrypt", "kms:DescribeKey",
 		"kms:ListAliases", "kms:ListGrants", "kms:ListKeyRotations", "kms:GetKeyLastUsage",
 		"kms:GetKeyRotationStatus",
 		"dynamodb:DescribeTable", "dynamodb:Scan", "dynamodb:GetItem", "dynamodb:Query",

@@ -31,7 +31,7 @@ func DynamoDBCases(cfg aws.Config) (list []Case) {
 		o.Retryer = aws.NopRetryer{}
 	})
 	for _, cases := range [][]dynamodbCase{dynamodbItemCases(), dynamodbExpressionCases(),
-		dynamodbScanCases(), dynamodbQueryCases(), dynamodbBatchCases()} {
+		dynamodbScanCases(), dynamodbQueryCases(), dynamodbBatchCases(), dynamodbCopyCases()} {
 		for _, c := range cases {
 			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
 				c.run(&dynamodbProbe{T: t, Client: client, ctx: ctx})

@@ -34,7 +34,7 @@ func S3Cases(cfg aws.Config, pathStyle bool) (list []Case) {
 		o.Retryer, o.UsePathStyle = aws.NopRetryer{}, pathStyle
 	})
 	for _, cases := range [][]s3Case{s3BucketCases(), s3ObjectCases(), s3ConditionCases(),
-		s3ListCases(), s3VersionCases(), s3MultipartCases(), s3CopyCases()} {
+		s3ListCases(), s3VersionCases(), s3MultipartCases(), s3CopyCases(), s3SettingCases()} {
 		for _, c := range cases {
 			list = append(list, Case{Name: c.name, run: func(ctx context.Context, t T) {
 				c.run(&s3Probe{T: t, Client: client, ctx: ctx, region: cfg.Region})

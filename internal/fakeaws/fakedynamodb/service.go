@@ -38,6 +38,7 @@ type Service struct {
 
 	mu     sync.RWMutex
 	tables map[string]*table
+	copies copies
 	policy func(Call) bool
 	isHot  func(table, key string) bool
 }
@@ -160,6 +161,19 @@ func (s *Service) operations() map[string]func(request) (any, error) {
 		"ExecuteStatement":      s.executeStatement,
 		"TransactWriteItems":    s.transactWriteItems,
 		"BatchWriteItem":        s.batchWriteItem,
+
+		"UpdateTable":                         s.updateTable,
+		"DescribeContinuousBackups":           s.describeContinuousBackups,
+		"UpdateContinuousBackups":             s.updateContinuousBackups,
+		"CreateBackup":                        s.createBackup,
+		"ListBackups":                         s.listBackups,
+		"DeleteBackup":                        s.deleteBackup,
+		"ExportTableToPointInTime":            s.exportTable,
+		"ListExports":                         s.listExports,
+		"DescribeExport":                      s.describeExport,
+		"EnableKinesisStreamingDestination":   s.enableKinesis,
+		"DisableKinesisStreamingDestination":  s.disableKinesis,
+		"DescribeKinesisStreamingDestination": s.describeKinesis,
 	}
 }
 

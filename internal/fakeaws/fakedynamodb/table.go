@@ -19,6 +19,7 @@ type table struct {
 	schema  []keyElement
 	types   map[string]string // of the key attributes
 	billing string
+	copied  tableCopies
 
 	mu   sync.Mutex
 	rows []*row
@@ -42,6 +43,7 @@ type tableInput struct {
 	KeySchema            []keyElement
 	AttributeDefinitions []attributeDefinition
 	BillingMode          string
+	StreamSpecification  *streamSpecification
 }
 
 func (s *Service) createTable(r request) (any, error) {
@@ -94,6 +96,7 @@ func (s *Service) createTable(r request) (any, error) {
 			message: "Table already exists: " + in.TableName,
 		}
 	}
+	t.setStream(in.StreamSpecification)
 	s.tables[in.TableName] = t
 	return map[string]any{"TableDescription": s.describe(t)}, nil
 }
@@ -108,7 +111,7 @@ func (s *Service) describe(t *table) map[string]any {
 			t.types[element.AttributeName],
 		})
 	}
-	return map[string]any{
+	description := map[string]any{
 		"TableName":            t.name,
 		"TableArn":             s.arn(t.name),
 		"TableStatus":          "ACTIVE",
@@ -119,6 +122,8 @@ func (s *Service) describe(t *table) map[string]any {
 		"CreationDateTime":     float64(t.made.UnixMilli()) / 1000,
 		"BillingModeSummary":   map[string]string{"BillingMode": t.billing},
 	}
+	s.describeCopies(t, description)
+	return description
 }
 
 func (s *Service) describeTable(r request) (any, error) {

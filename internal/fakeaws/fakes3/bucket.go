@@ -22,7 +22,9 @@ type bucket struct {
 	ownership  string
 	objects    map[string][]*version
 	uploads    map[string]*upload
-	count      int // number of versions and uploads created, for their ids
+	retention  retention
+	settings   map[string][]byte // XML of configurations by setting.name
+	count      int               // number of versions and uploads created, for their ids
 }
 
 func (s *Service) createBucket(w http.ResponseWriter, r request) error {

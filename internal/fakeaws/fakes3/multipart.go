@@ -21,6 +21,8 @@ const minPart = 5 << 20
 // upload is a multipart upload in progress.
 type upload struct {
 	key     string
+	begun   time.Time
+	count   int // number of the upload in the bucket
 	version *version
 	sum     checksum // the algorithm and type; no value
 	parts   map[int]part
@@ -67,7 +69,14 @@ func createUpload(w http.ResponseWriter, r request, b *bucket) error {
 	}
 	b.count++
 	id := fmt.Sprintf("upload-%d", b.count)
-	b.uploads[id] = &upload{key: r.key, version: v, sum: sum, parts: map[int]part{}}
+	b.uploads[id] = &upload{
+		key:     r.key,
+		begun:   time.Now().Truncate(time.Second),
+		count:   b.count,
+		version: v,
+		sum:     sum,
+		parts:   map[int]part{},
+	}
 	return ok(w, struct {
 		XMLName               xml.Name `xml:"InitiateMultipartUploadResult"`
 		Bucket, Key, UploadId string
@@ -342,17 +351,47 @@ func listParts(w http.ResponseWriter, r request, b *bucket) error {
 	return ok(w, out)
 }
 
-func listUploads(w http.ResponseWriter, _ request, b *bucket) error {
-	type uploadXML struct{ Key, UploadId string }
+// listUploads is API_ListMultipartUploads, ordered by key, then by the time of initiation.
+func listUploads(w http.ResponseWriter, r request, b *bucket) error {
+	type uploadXML struct{ Key, UploadId, Initiated string }
+	l := newListing(r)
+	if n, err := strconv.Atoi(r.query.Get("max-uploads")); err == nil {
+		l.maxKeys = min(n, 1000)
+	}
+	out := struct {
+		XMLName            xml.Name `xml:"ListMultipartUploadsResult"`
+		Prefix             string
+		EncodingType       string `xml:",omitempty"`
+		MaxUploads         int
+		IsTruncated        bool
+		NextKeyMarker      string      `xml:",omitempty"`
+		NextUploadIdMarker string      `xml:",omitempty"`
+		Uploads            []uploadXML `xml:"Upload"`
+	}{Prefix: l.text(l.prefix), EncodingType: l.encoding(), MaxUploads: l.maxKeys}
+	marker, idMarker := r.query.Get("key-marker"), r.query.Get("upload-id-marker")
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	out := struct {
-		XMLName     xml.Name `xml:"ListMultipartUploadsResult"`
-		IsTruncated bool
-		Uploads     []uploadXML `xml:"Upload"`
-	}{}
-	for _, id := range slices.Sorted(maps.Keys(b.uploads)) {
-		out.Uploads = append(out.Uploads, uploadXML{b.uploads[id].key, id})
+	after := 0 // number of the upload of idMarker
+	if u := b.uploads[idMarker]; u != nil {
+		after = u.count
 	}
+	ids := slices.SortedFunc(maps.Keys(b.uploads), func(x, y string) int {
+		return cmp.Or(cmp.Compare(b.uploads[x].key, b.uploads[y].key),
+			cmp.Compare(b.uploads[x].count, b.uploads[y].count))
+	})
+	for _, id := range ids {
+		u := b.uploads[id]
+		if !strings.HasPrefix(u.key, l.prefix) || u.key < marker ||
+			u.key == marker && (idMarker == "" || u.count <= after) {
+			continue
+		}
+		if len(out.Uploads) == l.maxKeys {
+			out.IsTruncated = true
+			return ok(w, out)
+		}
+		out.NextKeyMarker, out.NextUploadIdMarker = l.text(u.key), id
+		out.Uploads = append(out.Uploads, uploadXML{l.text(u.key), id, stamp(u.begun)})
+	}
+	out.NextKeyMarker, out.NextUploadIdMarker = "", ""
 	return ok(w, out)
 }

@@ -173,6 +173,9 @@ func (b *bucket) store(key string, v *version) {
 			return o.id == "null"
 		})
 	}
+	if !v.marker {
+		b.retention.of(v)
+	}
 	b.objects[key] = append(slices.Clip(versions), v)
 }
 

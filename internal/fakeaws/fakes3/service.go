@@ -130,9 +130,16 @@ func (r request) bucketOperation() string {
 	for _, sub := range []struct{ query, name string }{
 		{"versioning", "BucketVersioning"},
 		{"ownershipControls", "BucketOwnershipControls"},
+		{"lifecycle", lifecycleSetting().name},
+		{"replication", replicationSetting().name},
+		{"object-lock", lockSetting().name},
 	} {
 		if r.query.Has(sub.query) {
-			return map[string]string{"GET": "Get", "PUT": "Put"}[r.Method] + sub.name
+			return map[string]string{
+				"GET":    "Get",
+				"PUT":    "Put",
+				"DELETE": "Delete",
+			}[r.Method] + sub.name
 		}
 	}
 	switch r.Method {
@@ -175,7 +182,15 @@ func (s *Service) operations() map[string]func(http.ResponseWriter, request, *bu
 		"PutObjectTagging":     putTagging,
 		"DeleteObjectTagging":  putTagging,
 		"GetObjectAcl":         s.getACL, "PutObjectAcl": putACL,
-		"GetObjectRetention": getRetention, "PutObjectRetention": putRetention,
+		"GetBucketLifecycleConfiguration":    lifecycleSetting().get,
+		"PutBucketLifecycleConfiguration":    lifecycleSetting().put,
+		"DeleteBucketLifecycleConfiguration": lifecycleSetting().remove,
+		"GetBucketReplication":               replicationSetting().get,
+		"PutBucketReplication":               replicationSetting().put,
+		"DeleteBucketReplication":            replicationSetting().remove,
+		"GetObjectLockConfiguration":         lockSetting().get,
+		"PutObjectLockConfiguration":         lockSetting().put,
+		"GetObjectRetention":                 getRetention, "PutObjectRetention": putRetention,
 		"GetObjectLegalHold": getLegalHold, "PutObjectLegalHold": putLegalHold,
 		"CreateMultipartUpload":   createUpload,
 		"UploadPart":              uploadPart,
