@@ -45,10 +45,12 @@ const (
 )
 
 // LedgerChunk is a part of the entries of one partition. Adjust is the change of the
-// counts of the partition by retries.
+// counts of the partition by retries, and Retried is when the last of them was saved; it is zero
+// in records of earlier versions.
 type LedgerChunk struct {
 	Entries []LedgerEntry `json:"entries"`
 	Adjust  Counts        `json:"adjust"`
+	Retried time.Time     `json:"retried,omitzero"`
 }
 
 // Chunk is a stored LedgerChunk.
@@ -105,6 +107,7 @@ func (p *Passes) Reread(ctx context.Context, chunk Chunk) (Chunk, error) {
 // ReplaceChunk saves a changed chunk. Its entries and its adjustment become durable
 // together. The error is ErrFenced if another process has changed the chunk.
 func (p *Passes) ReplaceChunk(ctx context.Context, chunk Chunk) error {
+	chunk.Retried = time.Now().UTC()
 	_, err := p.save(ctx, chunk.entry, chunk.entry.ID, "ledger", chunk.LedgerChunk)
 	return err
 }
