@@ -87,8 +87,9 @@ func (p policy) mistakes() []string {
 			continue
 		}
 		for _, resource := range s.Resource {
-			// A wildcard is allowed only at the end of an object resource.
-			if name := strings.TrimSuffix(resource, "/PREFIX*"); strings.Contains(name, "*") ||
+			// A wildcard is allowed only at the end of the resource of objects or exports.
+			name := strings.TrimSuffix(strings.TrimSuffix(resource, "/PREFIX*"), "/export/*")
+			if strings.Contains(name, "*") ||
 				!strings.HasPrefix(name, "arn:aws:") {
 				list = append(list, "it reaches "+resource)
 			}
@@ -101,7 +102,8 @@ func (p policy) mistakes() []string {
 func hasResources(action string) bool {
 	return !slices.Contains([]string{"servicequotas:GetServiceQuota",
 		"servicequotas:GetAWSDefaultServiceQuota", "kms:ListAliases",
-		"cloudtrail:LookupEvents"}, action)
+		"cloudtrail:LookupEvents", "dynamodb:ListBackups", "dynamodb:ListExports",
+		"backup:ListRecoveryPointsByResource"}, action)
 }
 
 // readsOnly reports whether an action reads, or is one of those of ReEncrypt.
@@ -111,18 +113,22 @@ func readsOnly(action string) bool {
 		func(read string) bool { return strings.HasPrefix(verb, read) })
 }
 
-// watch.json only reads, and needs no ReEncrypt.
-func TestWatchPolicyOnlyReads(t *testing.T) {
-	for action, keys := range readPolicy(t, "iam/watch.json").allowed() {
-		if !readsOnly(action) || strings.Contains(action, "ReEncrypt") {
-			t.Errorf("the policy allows %s on %v for watch", action, keys)
+// watch.json and copies.json only read, and need no ReEncrypt. copies.json needs no key and no
+// content.
+func TestReportPoliciesOnlyRead(t *testing.T) {
+	for _, name := range []string{"watch", "copies"} {
+		for action, on := range readPolicy(t, "iam/"+name+".json").allowed() {
+			if !readsOnly(action) || strings.Contains(action, "ReEncrypt") || name == "copies" &&
+				(strings.HasPrefix(action, "kms:") || strings.Contains(action, "GetObject")) {
+				t.Errorf("the policy allows %s on %v for %s", action, on, name)
+			}
 		}
 	}
 }
 
 func TestPolicies(t *testing.T) {
 	paths, err := filepath.Glob("iam/*.json")
-	if err != nil || len(paths) != 10 {
+	if err != nil || len(paths) != 11 {
 		t.Fatalf("policies: %v, %v", paths, err)
 	}
 	for _, path := range paths {
@@ -140,8 +146,8 @@ func TestPolicies(t *testing.T) {
 			}
 			continue
 		}
-		if filepath.Base(path) == "watch.json" {
-			continue // TestWatchPolicyOnlyReads
+		if base := filepath.Base(path); base == "watch.json" || base == "copies.json" {
+			continue // TestReportPoliciesOnlyRead
 		}
 		if keys := allowed["kms:ReEncryptTo"]; len(keys) != 1 ||
 			!strings.HasSuffix(keys[0], "NEW-KEY-ID") {

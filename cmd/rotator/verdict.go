@@ -93,6 +93,7 @@ func (s *session) judgeRead(ctx context.Context) {
 type verdictFlags struct {
 	gate    bool
 	watch   bool
+	copies  bool
 	maxAge  time.Duration
 	waivers string
 }
@@ -103,6 +104,8 @@ func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
 		"print only the verdict on each source key, and exit with the code of the worst one")
 	flags.BoolVar(&f.watch, "watch", false,
 		"with --verdict: ask KMS and CloudTrail about the source keys, as rotator watch does")
+	flags.BoolVar(&f.copies, "copies", false,
+		"with --verdict: ask AWS about copies of old ciphertexts, as rotator copies does")
 	flags.DurationVar(&f.maxAge, "max-age", defaultMaxAge,
 		"how old the proof for an enabled key may be")
 	flags.StringVar(&f.waivers, "waivers", "",
@@ -115,6 +118,9 @@ func (f *verdictFlags) validate(flags *pflag.FlagSet) error {
 	}
 	if f.watch && !f.gate {
 		return usagef("--watch needs --verdict; rotator watch reports on the keys alone")
+	}
+	if f.copies && !f.gate {
+		return usagef("--copies needs --verdict; rotator copies reports on the copies alone")
 	}
 	for _, other := range []string{"ledger", "check", "pass", "read-pass", "history"} {
 		if f.gate && flags.Changed(other) {
@@ -156,8 +162,16 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 	if err != nil {
 		return err
 	}
-	now := time.Now().UTC()
-	newest.Judge(f.input(now, job, h, waivers), keys)
+	input := f.input(time.Now().UTC(), job, h, waivers)
+	if f.copies {
+		found, err := findCopies(ctx, c, job)
+		if err != nil {
+			return err
+		}
+		input.Copies = factsOfCopies(found)
+	}
+	now := input.Now
+	newest.Judge(input, keys)
 	g := report.Gate{
 		Job:       job.Job,
 		Generated: now,

@@ -37,7 +37,7 @@ type Copy struct {
 	// true if nothing deletes them.
 	Until   time.Time
 	NoEnd   bool
-	Missing string // the permission, in state CopiesHidden
+	Missing string // the permission, in state CopiesHidden; "" if the call failed otherwise
 }
 
 // blocks returns why the copy delays a deletion, or "".
@@ -46,6 +46,8 @@ func (c Copy) blocks() string {
 	switch {
 	case c.State == CopiesNone:
 		return ""
+	case c.State == CopiesHidden && c.Missing == "":
+		return what + " could not be read"
 	case c.State == CopiesHidden:
 		return fmt.Sprintf("%s cannot be seen without %s", what, c.Missing)
 	case c.State == CopiesUnknown:

@@ -26,7 +26,7 @@ type mutant struct {
 func mutants() []mutant {
 	return slices.Concat(sourceMutants(), checkpointMutants(), recordMutants(), engineMutants(),
 		logMutants(), requestMutants(), evidenceMutants(), verdictMutants(), watchMutants(),
-		commandMutants())
+		copiesMutants(), commandMutants())
 }
 
 // watchMutants remove protections of the report on the use of source keys.
@@ -52,6 +52,32 @@ func watchMutants() []mutant {
 		{"the requests in the audit log are not read", "cmd/rotator/own_requests.go",
 			"\t\t\to.ids[request.ID] = true\n", "",
 			[]string{"./cmd/rotator", "-run", "TestScripts/own-requests$"}},
+	}
+}
+
+// copiesMutants remove protections of the report on copies of old ciphertexts.
+func copiesMutants() []mutant {
+	copied := []string{"./internal/copies"}
+	return []mutant{
+		{"versions under delete markers are not counted", "internal/copies/versions.go",
+			"\tcase w.marked:\n\t\tc = &w.deleted\n",
+			"\tcase w.marked:\n\t\treturn\n", copied},
+		{"a page ends the versions of a key", "internal/copies/versions.go",
+			"if !w.begun || e.key != w.key {", "if true {", copied},
+		{"a lifecycle rule for another prefix counts", "internal/copies/lifecycle.go",
+			"case !strings.HasPrefix(prefix, of):", "case false:", copied},
+		{"a lifecycle rule with a tag counts", "internal/copies/lifecycle.go",
+			"\tcase tags:\n", "\tcase tags && false:\n", copied},
+		{"a call that failed found nothing", "internal/copies/ask.go",
+			"r.State, r.MissingPermission, r.Detail = CannotSee,",
+			"r.State, r.MissingPermission, r.Detail = None,", copied},
+		{"a backup without an expiry has an end", "internal/copies/dynamodb.go",
+			"r.NoEnd = r.NoEnd || i.Until.IsZero()\n", "\n", copied},
+		{"recovery counts from now", "internal/copies/dynamodb.go",
+			"f.moved.AddDate(0, 0, days)", "f.now.AddDate(0, 0, days)", copied},
+		{"a retry moves nothing", "internal/checkpoint/last_move.go",
+			"\t\t\tmoved = true\n\t\t\traise(chunk.Retried)\n", "",
+			[]string{"./internal/checkpoint", "-run", "TestLastMove"}},
 	}
 }
 
