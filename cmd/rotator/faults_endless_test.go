@@ -114,7 +114,7 @@ func endlessResponses(t *testing.T) {
 	}
 	// Two responses of 16 MiB at once with their parsed form, and four objects of 64 MiB.
 	const most, mostObjects = 384 << 20, 768 << 20
-	w := newTrial(t, harness.Config{MaxOutage: "2s"})
+	w := newTrial(t, harness.Config{MaxOutage: "6s"})
 	var audits []floodRun
 	for _, f := range []flood{
 		{"kms:DescribeKey", "body", 200}, {"kms:ReEncrypt", "headers", 200},
@@ -130,7 +130,7 @@ func endlessResponses(t *testing.T) {
 			audits = append(audits, floodRun{f, []string{"audit", "--sdk"}})
 		}
 	}
-	for some := range slices.Chunk(audits, 2) {
+	for some := range slices.Chunk(audits, 4) {
 		floodsStop(t, w, most, some)
 	}
 	object := floodRun{flood{"s3:GetObject", "body", 200}, []string{"audit", "-o", "json"}}

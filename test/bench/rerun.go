@@ -112,23 +112,28 @@ func differences(one, other []byte) (fields []string, err error) {
 func withoutTime(report map[string]any) {
 	text, _ := report["as_of"].(string)
 	at, err := time.Parse(time.RFC3339, text)
-	keys, ok := report["source_keys"].([]any)
-	if err != nil || !ok {
+	if err != nil {
 		return
 	}
-	for _, key := range keys {
-		if key, ok := key.(map[string]any); ok {
-			sentence, _ := key["sentence"].(string)
-			key["sentence"] = strings.ReplaceAll(sentence, at.Format(time.RFC3339), "as_of")
+	for _, list := range []string{"source_keys", "verdicts"} {
+		keys, _ := report[list].([]any)
+		for _, key := range keys {
+			if key, ok := key.(map[string]any); ok {
+				sentence, _ := key["sentence"].(string)
+				key["sentence"] = strings.ReplaceAll(sentence, at.Format(time.RFC3339), "as_of")
+			}
 		}
 	}
 }
 
-// withoutHow removes every "how" from a document.
+// withoutHow removes what states how keys became known: every "how", every "sample" of headers,
+// and every "why" of a verdict.
 func withoutHow(value any) {
 	switch value := value.(type) {
 	case map[string]any:
-		delete(value, "how")
+		for _, name := range []string{"how", "sample", "why"} {
+			delete(value, name)
+		}
 		for _, member := range value {
 			withoutHow(member)
 		}
