@@ -26,6 +26,7 @@ type Process struct {
 	out, log bytes.Buffer
 	started  time.Time
 	cancel   context.CancelFunc
+	began    chan struct{} // closed when the process has been started
 	done     chan struct{} // closed when the process has ended
 	took     time.Duration // set before done is closed
 	peak     chan int64    // receives the peak memory in bytes when the process has ended
@@ -64,6 +65,7 @@ func (w *Env) Command(args ...string) *Process {
 		Cmd:    exec.CommandContext(ctx, command[0], command[1:]...),
 		env:    w,
 		cancel: cancel,
+		began:  make(chan struct{}),
 	}
 	p.Dir = w.Dir
 	p.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
@@ -96,6 +98,7 @@ func (p *Process) Begin(t testing.TB) *Process {
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
+	close(p.began)
 	t.Cleanup(p.Kill)
 	p.done, p.peak = make(chan struct{}), make(chan int64, 1)
 	go func() {
@@ -136,16 +139,18 @@ func peak(pid int) (bytes int64) {
 	}
 }
 
-// Kill ends the command with SIGKILL. It may be called concurrently and more than once, at any
-// time after Begin.
+// Kill ends the command with SIGKILL. It may be called concurrently and more than once, also by
+// a request of the command that is served before Begin returns.
 func (p *Process) Kill() {
+	<-p.began
 	_ = p.Process.Kill() // the process may have ended already
 	p.cancel()
 }
 
-// Signal sends a signal to the process.
+// Signal sends a signal to the process. Like Kill, it may be called before Begin returns.
 func (p *Process) Signal(t testing.TB, s syscall.Signal) {
 	t.Helper()
+	<-p.began
 	if err := p.Process.Signal(s); err != nil {
 		t.Errorf("signal the worker: %v", err)
 	}
