@@ -161,8 +161,9 @@ type Trail struct {
 	From    time.Time `json:"from,omitzero"`
 	Partial bool      `json:"partial,omitempty"`
 	Why     string    `json:"why,omitempty"`
-	Pages   int       `json:"pages"`
-	Events  int       `json:"events"` // of KMS, that were read
+	// Pages and Events count what this round has read.
+	Pages  int `json:"pages"`
+	Events int `json:"events"` // of KMS
 	// Own are the requests of rotator with the key, by their ids. OwnByAgent are further
 	// requests with the user agent of rotator until Own.Last. Neither are in Callers.
 	Own        int `json:"own"`

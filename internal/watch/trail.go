@@ -42,6 +42,11 @@ type event struct {
 	RequestParameters struct{ KeyID, SourceKeyID, DestinationKeyID string }
 }
 
+// id returns the id of the event.
+func (e *event) id() string {
+	return cmp.Or(e.EventID, e.RequestID+" "+e.EventName+" "+e.EventTime.Format(time.RFC3339Nano))
+}
+
 // about reports whether the event is about the key. The event of a refused request can have no
 // resource; then its message or its parameters name the key.
 func (e *event) about(k *Key) bool {
@@ -192,6 +197,7 @@ func (w *Watcher) disabledAt(ctx context.Context, keys []Key) error {
 		}
 		in := cloudtrail.LookupEventsInput{
 			LookupAttributes: attribute(types.LookupAttributeKeyEventName, name),
+			StartTime:        w.history.unchanged(open),
 		}
 		r, err := w.read(ctx, timeOfDisabling(), in, disablingPages, func(e event) {
 			for _, k := range open {
@@ -204,6 +210,9 @@ func (w *Watcher) disabledAt(ctx context.Context, keys []Key) error {
 			return err
 		}
 		for _, k := range open {
+			if k.Disabled.IsZero() {
+				k.Disabled = w.history.disabled[k.ARN]
+			}
 			if r.unseen != nil && k.Disabled.IsZero() {
 				k.CannotSee = append(k.CannotSee, *r.unseen)
 			}
@@ -226,25 +235,36 @@ func (w *Watcher) trail(ctx context.Context, own Own, r *Result) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	start := r.Since
+	var arns []string
+	for _, k := range keys {
+		arns = append(arns, k.ARN)
+	}
+	start := w.history.start(arns, r.Since)
 	in := cloudtrail.LookupEventsInput{
 		LookupAttributes: attribute(types.LookupAttributeKeyEventSource, sourceKMS),
 		StartTime:        &start,
 	}
-	requests := map[string]*event{}
+	found := map[string]event{}
 	read, err := w.read(ctx, callersOfKey(), in, w.config.Pages, func(e event) {
-		for _, k := range keys {
-			if e.concerns() && e.about(k) {
-				k.Trail.add(own, k, &e)
-				requests[e.RequestID] = &e
-			}
+		if e.concerns() && slices.ContainsFunc(keys, e.about) {
+			found[e.id()] = e
 		}
 	})
 	if err != nil {
 		return err
 	}
+	w.history.add(arns, r.Since, start, read, found)
+	requests := map[string]*event{}
+	for _, e := range w.history.newestFirst() {
+		for _, k := range keys {
+			if e.about(k) {
+				k.Trail.add(own, k, &e)
+				requests[e.RequestID] = &e
+			}
+		}
+	}
 	for _, k := range keys {
-		k.Trail.finish(read, r.Since)
+		k.Trail.finish(read, &w.history)
 		if read.unseen != nil {
 			k.CannotSee = append(k.CannotSee, *read.unseen)
 		}
@@ -308,20 +328,15 @@ func (t *Trail) add(own Own, k *Key, e *event) {
 }
 
 // finish notes what the lookup covers, and sorts the callers: the newest call first.
-func (t *Trail) finish(r reading, since time.Time) {
+func (t *Trail) finish(r reading, h *history) {
 	t.Pages, t.Events = r.pages, r.events
 	if r.pages > 0 {
-		t.Asked, t.From = r.asked, since
+		t.Asked, t.From = r.asked, h.from.UTC()
+		t.Partial, t.Why = h.why != "", h.why
 	}
-	if r.more && r.pages > 0 {
+	if r.unseen != nil && r.pages > 0 {
 		t.Partial, t.From = true, r.oldest.UTC()
-		t.Why = "more-pages"
-		if r.unseen != nil {
-			t.Why = r.unseen.Reason
-		}
-	}
-	if r.unreadable > 0 && !t.Partial {
-		t.Partial, t.Why = true, "unreadable-events"
+		t.Why = r.unseen.Reason
 	}
 	slices.SortStableFunc(t.Callers, func(a, b Caller) int {
 		return cmp.Or(b.Last.Compare(a.Last), cmp.Compare(a.ARN, b.ARN),

@@ -53,10 +53,12 @@ type NoKeyError struct {
 func (e *NoKeyError) Error() string { return fmt.Sprintf("%s: %v", e.Given, e.Err) }
 func (e *NoKeyError) Unwrap() error { return e.Err }
 
-// Watcher asks AWS about keys. Its methods must not be called concurrently.
+// Watcher asks AWS about keys. Later rounds read only those events of CloudTrail that are new. Its
+// methods must not be called concurrently.
 type Watcher struct {
-	config Config
-	paced  time.Time // when the next request to CloudTrail may be sent
+	config  Config
+	paced   time.Time // when the next request to CloudTrail may be sent
+	history history
 }
 
 // New returns a Watcher.
@@ -78,6 +80,7 @@ func (w *Watcher) Round(ctx context.Context, own Own) (*Result, error) {
 	if err := w.disabledAt(ctx, r.Keys); err != nil {
 		return nil, err
 	}
+	w.history.keepDisabled(r.Keys, now)
 	r.Since = w.since(own, r.Keys, now)
 	if err := w.trail(ctx, own, r); err != nil {
 		return nil, err

@@ -204,6 +204,15 @@ func (w *world) disable() {
 	}
 }
 
+// enable enables the key again.
+func (w *world) enable() {
+	w.t.Helper()
+	if _, err := kms.NewFromConfig(w.as("AKIAOWNER")).EnableKey(w.t.Context(),
+		&kms.EnableKeyInput{KeyId: &w.key}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) round(own watch.Own) *watch.Result {
 	w.t.Helper()
 	r, err := watch.New(w.config).Round(w.t.Context(), own)
