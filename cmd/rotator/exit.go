@@ -12,6 +12,7 @@ import (
 	"rotator/internal/config"
 	"rotator/internal/printable"
 	"rotator/internal/reencrypt"
+	"rotator/internal/report"
 	"rotator/internal/retry"
 	"rotator/internal/rotate"
 )
@@ -264,7 +265,11 @@ func accessHint(command string) string {
 // error of a checkpoint that cannot be read contains its own advice.
 func storageHint(err error) string {
 	damaged := (*checkpoint.DamagedError)(nil)
-	if errors.As(err, &damaged) || checkpoint.IsUnreadable(err) {
+	switch {
+	case errors.As(err, new(*report.SumError)):
+		return "the version of rotator that wrote these records has a bug: please report it, and " +
+			"run rotator verify for new figures"
+	case errors.As(err, &damaged), checkpoint.IsUnreadable(err):
 		return ""
 	}
 	return "progress up to the last save is kept; correct this, for example make the directory " +

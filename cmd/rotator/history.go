@@ -87,7 +87,7 @@ func (c *jobFlags) passHistory(
 			e = prunedEntry(pruned)
 		case errors.Is(err, checkpoint.ErrNotFound):
 			continue
-		case checkpoint.IsUnreadable(err):
+		case unusable(err):
 			e = historyEntry{Unreadable: c.secrets.Text(c.headline(err))}
 		case err != nil:
 			return nil, err
@@ -106,6 +106,9 @@ func passEntry(
 		return historyEntry{}, &storageError{what: "read the checkpoint", err: err}
 	}
 	summary, err := recorded(ctx, passes, record, job, "run")
+	if err == nil {
+		err = addsUp(summary)
+	}
 	if err != nil {
 		return historyEntry{}, err
 	}
@@ -140,10 +143,11 @@ func (c *jobFlags) readHistory(
 			return nil, &storageError{what: "read the checkpoint", err: err}
 		}
 		var e historyEntry
+		if err == nil {
+			e, err = readEntry(read, job)
+		}
 		if err != nil {
-			e.Unreadable = c.secrets.Text(c.headline(err))
-		} else {
-			e = readEntry(read, job)
+			e = historyEntry{Unreadable: c.secrets.Text(c.headline(err))}
 		}
 		e.Kind, e.Number = checkpoint.KindReadPass, read.Number
 		list = append(list, e)
@@ -173,13 +177,23 @@ func prunedReads(
 	return deleted, nil
 }
 
-func readEntry(read checkpoint.ReadPass, job *config.Job) historyEntry {
-	e := entryOf(readSummary(read, job.Job, read.Command))
+func readEntry(read checkpoint.ReadPass, job *config.Job) (historyEntry, error) {
+	summary := readSummary(read, job.Job, read.Command)
+	if err := addsUp(summary); err != nil {
+		return historyEntry{}, err
+	}
+	e := entryOf(summary)
 	e.Hosts, e.Exact, e.Flags = []string{read.Host}, read.Exact, read.Flags
 	if read.LastPass != nil {
 		e.LastPass = &read.LastPass.Number
 	}
-	return e
+	return e, nil
+}
+
+// unusable reports whether err means that records exist and cannot be read, or that their figures
+// contradict each other.
+func unusable(err error) bool {
+	return checkpoint.IsUnreadable(err) || errors.As(err, new(*report.SumError))
 }
 
 func entryOf(s *report.Summary) historyEntry {

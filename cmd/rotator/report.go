@@ -104,10 +104,10 @@ func reportRead(ctx context.Context, c *jobFlags, job *config.Job, o reportOptio
 		return &storageError{what: "read the checkpoint", err: err}
 	}
 	summary := readSummary(read, job.Job, "report")
-	if err := o.verdict.judgeStored(ctx, passes, job, summary, true); err != nil {
+	if err := o.verdict.judgeStored(ctx, c, passes, job, summary, true); err != nil {
 		return err
 	}
-	return c.printSummary(summary)
+	return c.printStored(summary)
 }
 
 // noReadPass returns the error for a number without a read-only pass.
@@ -124,6 +124,24 @@ func noReadPass(
 	}
 	return usagef("--read-pass %d: the checkpoint has no such read-only pass of job %s; the last "+
 		"number is %d", number, job.Job, last)
+}
+
+// printStored writes the result of a stored pass to stdout, if its figures add up.
+func (c *jobFlags) printStored(summary *report.Summary) error {
+	if err := addsUp(summary); err != nil {
+		return err
+	}
+	return c.printSummary(summary)
+}
+
+// addsUp returns an error with the exit code 73 if the figures of stored records contradict each
+// other.
+func addsUp(summary *report.Summary) error {
+	if err := summary.Check(); err != nil {
+		pass := summary.VerdictPass()
+		return &storageError{what: "read the figures of " + pass.Name(), err: err}
+	}
+	return nil
 }
 
 // printSummary writes a result to stdout.
@@ -158,10 +176,11 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 		}
 		summary.Notes = append(summary.Notes, notes...)
 	}
-	if err := o.verdict.judgeStored(ctx, passes, job, summary, o.pass > 0); err != nil {
+	err = o.verdict.judgeStored(ctx, c, passes, job, summary, o.pass > 0)
+	if err != nil {
 		return err
 	}
-	return c.printSummary(summary)
+	return c.printStored(summary)
 }
 
 // logFile names an audit log of a pass.

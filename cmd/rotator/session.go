@@ -302,8 +302,12 @@ func (s *session) print() error {
 	return s.write()
 }
 
-// write writes the result to stdout.
+// write writes the result to stdout. Figures that contradict each other are a bug of this program,
+// and are not printed.
 func (s *session) write() error {
+	if err := s.summary.Check(); err != nil {
+		return &outcomeError{code: exitInternal, text: "bug: " + err.Error()}
+	}
 	return s.printSummary(s.summary)
 }
 

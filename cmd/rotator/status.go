@@ -70,6 +70,9 @@ func statusJob(ctx context.Context, c *jobFlags, job *config.Job) error {
 	if err != nil {
 		return err
 	}
+	if err := addsUp(summary); err != nil {
+		return err
+	}
 	result := statusResult{Summary: summary}
 	for t, target := range record.Targets {
 		for i, p := range target.Partitions {

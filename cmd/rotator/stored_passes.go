@@ -246,8 +246,8 @@ func (h storedPasses) newest() *report.Summary {
 // check refuses figures that contradict each other.
 func (h storedPasses) check() error {
 	for _, k := range h {
-		if err := k.pass.Check(); err != nil {
-			return &storageError{what: "read the figures of " + k.pass.Name(), err: err}
+		if err := addsUp(k.summary); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -35,7 +35,8 @@ func judge(s *report.Summary, job *config.Job, h storedPasses, keys map[string]r
 // judgeStored sets the verdicts of the result of a stored pass. If the user chose the pass, no
 // other pass is the proof, but what later passes found counts.
 func (f verdictFlags) judgeStored(
-	ctx context.Context, passes *checkpoint.Passes, job *config.Job, s *report.Summary, chosen bool,
+	ctx context.Context, c *jobFlags, passes *checkpoint.Passes, job *config.Job,
+	s *report.Summary, chosen bool,
 ) error {
 	waivers, err := readWaivers(f.waivers)
 	if err != nil {
@@ -43,15 +44,17 @@ func (f verdictFlags) judgeStored(
 	}
 	h, err := readHistory(ctx, passes, job, waivers)
 	if err == nil {
+		err = h.check()
+	}
+	if err == nil {
 		if chosen {
 			h = h.provenBy(s)
 		}
 		now := time.Now().UTC()
-		s.Judge(f.input(now, job, h, waivers), nil)
 		s.Notes = append(s.Notes, verdict.NotesOn(waivers, h.exceptions(), now)...)
-		return nil
+		return c.judgeIdle(ctx, passes, job, s, f.input(now, job, h, waivers), nil)
 	}
-	if !checkpoint.IsUnreadable(err) {
+	if !unusable(err) {
 		return err
 	}
 	own := s.VerdictPass()
@@ -81,6 +84,12 @@ func (s *session) judgeRead(ctx context.Context) {
 	store, err := s.storeToRead(ctx)
 	if err == nil {
 		h, err = readHistory(ctx, checkpoint.NewPasses(store, s.job.Job), s.job, nil)
+	}
+	if err == nil {
+		err = h.check()
+	}
+	if err != nil {
+		h = nil
 	}
 	if err != nil && !absent(err) {
 		s.summary.Notes = append(s.summary.Notes, "the verdict rests on this pass only, because "+
@@ -146,7 +155,8 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 	if err != nil {
 		return err
 	}
-	h, err := readHistory(ctx, checkpoint.NewPasses(store, job.Job), job, waivers)
+	passes := checkpoint.NewPasses(store, job.Job)
+	h, err := readHistory(ctx, passes, job, waivers)
 	if err != nil {
 		return err
 	}
@@ -171,7 +181,9 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 		input.Copies = factsOfCopies(found)
 	}
 	now := input.Now
-	newest.Judge(input, keys)
+	if err := c.judgeIdle(ctx, passes, job, newest, input, keys); err != nil {
+		return err
+	}
 	g := report.Gate{
 		Job:       job.Job,
 		Generated: now,
@@ -189,6 +201,41 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 		return err
 	}
 	return gateError(g)
+}
+
+// judgeIdle sets the verdicts of a result. If all source keys could be disabled, it makes sure that
+// no run or retry is working on the job: the records do not have what it has not saved yet.
+func (c *jobFlags) judgeIdle(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, s *report.Summary,
+	in verdict.Input, keys map[string]report.KeyFacts,
+) error {
+	s.Judge(in, keys)
+	if verdict.Worst(s.Verdicts) != exitDone {
+		return nil
+	}
+	var err error
+	if in.Working, err = c.working(ctx, passes, job); err != nil {
+		return &storageError{what: "find the runs that are working on the job", err: err}
+	}
+	if in.Working {
+		s.Judge(in, keys)
+	}
+	return nil
+}
+
+// working reports whether a run or a retry is working on the job.
+func (c *jobFlags) working(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job,
+) (bool, error) {
+	place, lease := job.CheckpointLocation(), time.Duration(job.Lease)
+	if !place.Shared() {
+		return checkpoint.Locked(place.File)
+	}
+	pass, err := passes.Working(ctx, lease, func() {
+		c.logger.Info(fmt.Sprintf("the checkpoint lists a run as working on the job; waiting for a "+
+			"sign of life, at most %s", lease))
+	})
+	return pass > 0, err
 }
 
 func (f verdictFlags) input(

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"strings"
@@ -27,7 +28,7 @@ func (e *LockedError) Error() string {
 }
 
 // AcquireLock locks the checkpoint at path with the lock file path + ".lock". It does
-// not wait: the error is a *LockedError if another process holds the lock. A file
+// not wait for a run: the error is a *LockedError if another process holds the lock. A file
 // that is not a lock file is not changed.
 func AcquireLock(path string) (*Lock, error) {
 	path += ".lock"
@@ -45,9 +46,39 @@ func AcquireLock(path string) (*Lock, error) {
 	return &Lock{file: file}, nil
 }
 
+// A Locked call of another process holds the lock for a moment. AcquireLock tries again meanwhile.
+const (
+	probeAttempts = 5
+	probePause    = 10 * time.Millisecond
+)
+
+// Locked reports whether a run holds the lock of the checkpoint at path. It changes nothing.
+func Locked(path string) (bool, error) {
+	file, err := os.OpenFile(path+".lock", os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("test the lock of the checkpoint: %w", err)
+	}
+	defer func() { _ = file.Close() }() // releases the lock
+	err = unix.Flock(int(file.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("test the lock of the checkpoint: flock %s.lock: %w", path, err)
+	}
+	return false, nil
+}
+
 // takeLock locks the file and writes the holder into it.
 func takeLock(file *os.File, path string) error {
 	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for n := 0; errors.Is(err, unix.EWOULDBLOCK) && n < probeAttempts; n++ {
+		time.Sleep(probePause)
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if err != nil && !errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("lock the checkpoint: flock %s: %w", path, err)
 	}

@@ -39,6 +39,8 @@ type memberList struct {
 type member struct {
 	Heartbeat int64 `json:"beat"`            // changes while the run is alive
 	Observer  bool  `json:"guest,omitempty"` // it claims no partition
+	// Writes is true for an observer that writes to the targets: a retry.
+	Writes bool `json:"writes,omitempty"`
 	// Busy is the division with which the run became busy; 0 if it is idle.
 	Busy int64 `json:"busy,omitempty"`
 	// Seen is the last division that the run has applied. Its rate is at most its share
@@ -53,8 +55,8 @@ type member struct {
 
 // equal reports whether two entries are equal but for the division that the run has applied.
 func (m member) equal(other member) bool {
-	return m.Heartbeat == other.Heartbeat && m.Observer == other.Observer && m.Busy == other.Busy &&
-		m.Waits == other.Waits && slices.Equal(m.Holds, other.Holds)
+	return m.Heartbeat == other.Heartbeat && m.Observer == other.Observer &&
+		m.Writes == other.Writes && m.Busy == other.Busy && m.Waits == other.Waits && slices.Equal(m.Holds, other.Holds)
 }
 
 // starved reports whether the run has no partition and waits for one.

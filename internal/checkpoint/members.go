@@ -62,6 +62,7 @@ type membership struct {
 	pass     int
 	me       string
 	observer bool // it claims no partition
+	writes   bool // an observer that writes to the targets
 	// sparesOldRuns is true for an observer that must not end runs of the previous version.
 	sparesOldRuns bool
 	lease         time.Duration
@@ -255,7 +256,7 @@ func (t *membership) read(
 func (t *membership) next(
 	stored memberList, me member, now time.Time,
 ) (next memberList, busy bool) {
-	me.Observer = t.observer
+	me.Observer, me.Writes = t.observer, t.writes
 	if t.state != nil {
 		s := t.state()
 		me.Holds = s.holds

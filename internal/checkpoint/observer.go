@@ -9,7 +9,7 @@ import (
 // the member list, so that the rate is also divided with it.
 type Observer struct{ membership *membership }
 
-// ObservePass adds an observer to the member list of a pass. With a lease of 0 the caller
+// ObservePass adds an observer that writes to the targets to the member list of a pass. With a lease of 0 the caller
 // guarantees that no other process works on the pass. The error is ErrFenced if the job is at a
 // later pass.
 func (p *Passes) ObservePass(
@@ -18,7 +18,9 @@ func (p *Passes) ObservePass(
 	if lease == 0 {
 		return &Observer{}, nil
 	}
-	return newMembership(p, pass, worker, lease).joinAsObserver(ctx)
+	member := newMembership(p, pass, worker, lease)
+	member.writes = true
+	return member.joinAsObserver(ctx)
 }
 
 // joinAsObserver adds the membership to the member list as an observer that requests a share of

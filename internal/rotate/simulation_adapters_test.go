@@ -189,19 +189,21 @@ func (d *simDisk) losePower() {
 	d.lines = slices.DeleteFunc(d.lines, func(l simLine) bool { return !l.synced })
 }
 
-// rotated returns the number of slots that a pass has moved according to the logs.
-func (h *history) rotated(pass int) int64 {
-	slots := map[string]bool{}
+// writes returns the number of writes of a pass according to the logs, and the number of those that
+// moved a slot again. Each item has one slot.
+func (h *history) writes(pass int) (writes, again int64) {
+	blobs, slots := map[string]bool{}, map[scan.Ref]bool{}
 	for _, disk := range h.disks {
 		disk.mu.Lock()
 		for _, l := range disk.lines {
 			if l.written && l.record.Pass == pass {
-				slots[string(l.record.Ref)+" "+l.record.After] = true
+				blobs[string(l.record.Ref)+" "+l.record.After] = true
+				slots[l.record.Ref] = true
 			}
 		}
 		disk.mu.Unlock()
 	}
-	return int64(len(slots))
+	return int64(len(blobs)), int64(len(blobs) - len(slots))
 }
 
 // simLog is the audit log as opened by a process. It knows the lines that the log had then.

@@ -217,6 +217,11 @@ func (h *history) audit(t *testing.T, name string, exact bool) string {
 		t.Fatal(err)
 	}
 	summary := h.summary(t, passes, opened.Pass)
+	totals, err := passes.Totals(ctx, opened.Pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.checkStoredRead(t, name, totals)
 	// If KMS does not name the key of a foreign slot, the slot has the key of its token only
 	// if KMS has named that token before. This depends on the order of the answers.
 	keys := slices.DeleteFunc(summary.Keys, func(k report.Key) bool {
@@ -253,6 +258,7 @@ func (h *history) summary(
 		t.Fatal(err)
 	}
 	s := &report.Summary{Status: report.Complete}
+	s.SetSources(simSources(), false)
 	s.SetTargets([]report.TargetInfo{{Name: "target"}}, totals)
 	s.SetHeaders(pass.Headers)
 	s.Conclude()
@@ -373,26 +379,29 @@ func (h *history) checkCounts(t *testing.T, pass checkpoint.Pass) checkpoint.Cou
 	if !counts.Balanced() || s.Remaining != 0 || s.Seen != counts.Items.Seen {
 		t.Errorf("pass %d counts %+v", pass.Number, counts)
 	}
-	if logged := h.rotated(pass.Number); logged < s.Rotated {
-		t.Errorf("pass %d counts %d slots as rotated, but the audit logs have %d", pass.Number,
-			s.Rotated, logged)
+	if writes, again := h.writes(pass.Number); writes-again < s.Rotated {
+		t.Errorf("pass %d counts %d slots as rotated, but the audit logs have %d writes, of which "+
+			"%d moved a slot again", pass.Number, s.Rotated, writes, again)
 	}
-	entries, listed := 0, map[string]bool{}
+	checkSums(t, fmt.Sprint("pass ", pass.Number), h.summary(t, passes, pass))
+	var entries []checkpoint.LedgerEntry
+	listed := map[string]bool{}
 	for chunk, err := range passes.Ledger(t.Context(), pass) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, e := range chunk.Entries {
-			entries++
+			entries = append(entries, e)
 			if listed[e.Ref] {
 				t.Errorf("pass %d: %s is in the ledger twice", pass.Number, e.Ref)
 			}
 			listed[e.Ref] = true
 		}
 	}
-	if int64(entries) != s.Failed+s.Foreign+s.Conflict {
+	if int64(len(entries)) != s.Failed+s.Foreign+s.Conflict {
 		t.Errorf("pass %d: the ledger has %d entries, but the counts are %+v", pass.Number,
-			entries, s)
+			len(entries), s)
 	}
+	checkLedger(t, pass.Number, entries, counts)
 	return counts
 }

@@ -175,17 +175,8 @@ func (f *facts) count(p *Pass) (c counts) {
 	return c
 }
 
-// Check returns an error if figures of the pass contradict each other.
-func (p *Pass) Check() error {
-	for _, t := range p.Targets {
-		if err := t.check(); err != nil {
-			return fmt.Errorf("target %s: %w", t.Name, err)
-		}
-	}
-	return nil
-}
-
-func (t Target) check() error {
+// Check returns an error if figures of the target contradict each other.
+func (t Target) Check() error {
 	s := t.Slots
 	sum := s.Rotated + s.Current + s.Remaining + s.Foreign + s.Failed + s.Conflict + s.Gone
 	if sum != s.Seen {
@@ -285,6 +276,7 @@ const (
 	staleRun
 	staleAge
 	staleFuture
+	staleWorking
 )
 
 // maxSkew is how far a clock may be ahead of the others.
@@ -303,6 +295,8 @@ func (f *facts) stale() (stale, *Pass) {
 	}
 	began := f.proof.Started
 	switch {
+	case f.Working:
+		return staleWorking, nil
 	case began.After(f.Now.Add(maxSkew)):
 		return staleFuture, nil
 	case f.MaxAge == 0 || f.Now.Sub(began) <= f.MaxAge:

@@ -184,6 +184,10 @@ func changes() []change {
 			in.Now = in.Now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "hours")) * time.Hour)
 			return true
 		}},
+		{"a run that is working", func(_ *rapid.T, in *Input) bool {
+			in.Working = true
+			return true
+		}},
 		{"a shorter limit of age", func(t *rapid.T, in *Input) bool {
 			in.MaxAge -= time.Duration(rapid.IntRange(0, 23).Draw(t, "hours")) * time.Hour
 			return true

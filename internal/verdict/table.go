@@ -69,7 +69,7 @@ func notProvenRows() []row {
 		unproven("moved", func(f *facts) bool { return f.proof != nil && f.proven().moved > 0 },
 			(*facts).movedText, (*facts).verify),
 		unproven("stale", func(f *facts) bool { why, _ := f.stale(); return why != fresh },
-			(*facts).staleText, (*facts).verify),
+			(*facts).staleText, (*facts).verifyLater),
 		unproven("empty", (*facts).isEmpty, (*facts).emptyText, (*facts).correctRules),
 		unproven("filtered", func(f *facts) bool { return f.proof != nil && f.proof.Filtered > 0 },
 			(*facts).filteredText, (*facts).stateComplete),
@@ -267,6 +267,9 @@ func (f *facts) staleText() string {
 		return began + ", and " + run.Name() + " has not ended."
 	case why == staleRun:
 		return fmt.Sprintf("%s, before %s ended at %s.", began, run.Name(), stamp(run.Ended))
+	case why == staleWorking:
+		return began + ", and a run is working on the job now. What it does is not known until it " +
+			"has ended."
 	case why == staleFuture:
 		return began + ", which is in the future. Check the clocks."
 	}

@@ -65,8 +65,11 @@ type Input struct {
 	Destination string
 	Key         Key
 	Passes      []Pass // in any order
-	LastUsage   Usage
-	Trail       Trail
+	// Working is true while a run or a retry is working on the job. What it has not saved yet is
+	// not in Passes.
+	Working   bool
+	LastUsage Usage
+	Trail     Trail
 	// Copies are the copies of old ciphertexts, and the kinds that were looked for in vain. It is
 	// nil if none were looked for.
 	Copies  []Copy
@@ -112,8 +115,9 @@ type Pass struct {
 	// Started is when the pass began to read. Ended is zero if it has not ended.
 	Started, Ended time.Time
 	// Complete is true if the pass read all targets of the job to the end. Incremental is true if
-	// it read only what had changed since an earlier pass; it is then never complete. OtherJob is
-	// true if the job file had other keys, targets or slots; it is then never complete, either.
+	// it read only what had changed since an earlier pass; it is then never complete. No command
+	// makes such passes. OtherJob is true if the job file had other keys, targets or slots; it is
+	// then never complete, either.
 	Complete, Incremental, OtherJob bool
 	// Sources are the ARNs of the source keys of the pass. The pass proves nothing about other
 	// keys. It is nil if all keys but the destination were source keys.

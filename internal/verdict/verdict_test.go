@@ -233,6 +233,9 @@ func decisionsNotProven() []decision {
 		{"a run has not ended", func(in *Input) { in.Passes[0].Ended = time.Time{} }, NotProven,
 			"stale", notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, and pass 1 " +
 				"has not ended."},
+		{"a run is working", func(in *Input) { in.Working = true }, NotProven, "stale",
+			notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, and a run is working " +
+				"on the job now. What it does is not known until it has ended."},
 		{"too old", func(in *Input) { in.Now = in.Now.AddDate(0, 0, 3) }, NotProven, "stale",
 			notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, 3 days ago. The " +
 				"result counts for 24 hours, because callers can use the key at any time."},
