@@ -140,7 +140,7 @@ func (c *Counts) AddKey(arn string, more KeyCount) {
 	k.Header += more.Header
 	k.Rotated += more.Rotated
 	k.Unreadable += more.Unreadable
-	if k.Slots == 0 {
+	if k == (KeyCount{}) { // Slots alone can be 0 in the changes of a retry
 		delete(c.Keys, arn)
 		return
 	}
