@@ -107,8 +107,9 @@ func TestDocumentedDataSource(t *testing.T) {
 	block := docBlock(t, "verdict.md", "hcl")
 	if terraform, err := exec.LookPath("terraform"); err == nil {
 		cmd := exec.CommandContext(t.Context(), terraform, "fmt", "-")
-		cmd.Stdin, cmd.Env = strings.NewReader(block), append(os.Environ(), "CHECKPOINT_DISABLE=1")
-		if out, err := cmd.CombinedOutput(); err != nil || string(out) != block {
+		cmd.Stdin = strings.NewReader(block)
+		cmd.Env = append(os.Environ(), "CHECKPOINT_DISABLE=1", "TF_CLI_CONFIG_FILE=")
+		if out, err := cmd.Output(); err != nil || string(out) != block {
 			t.Errorf("terraform fmt: %v\n%s", err, out)
 		}
 	}

@@ -315,6 +315,8 @@ func evidenceMutants() []mutant {
 			"\t\tn.Rotated = 1\n", "", simulation()},
 		{"an exception has no reason", "internal/rotate/rotator.go",
 			`counts.AddReason(string(v.Outcome)+"/"+v.Reason, 1)`, "_ = counts", simulation()},
+		{"a retry does not count what it moved under its key", "internal/checkpoint/counts.go",
+			"if k == (KeyCount{}) {", "if k.Slots == 0 {", simulation()},
 		{"a retry counts a slot twice", "internal/rotate/retry_ledger.go",
 			"\t\tadjust.Subtract(before)\n", "", simulation()},
 		{"a result with wrong sums is printed", "cmd/rotator/session.go",
