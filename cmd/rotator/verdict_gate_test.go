@@ -20,7 +20,7 @@ func proven(t *testing.T, checkpointAt string) *crashBench {
 	t.Helper()
 	b := newCrashBench(t, 5, 1000)
 	if checkpointAt != "" {
-		b.edit(t, "job: crash", "job: crash\ncheckpoint: "+checkpointAt+"\nlease: 1s")
+		b.edit(t, "job: crash", "job: crash\ncheckpoint: "+checkpointAt+"\nlease: 3s")
 		cmd, _, log := b.command(t.Context(), "checkpoint", "create-table", "-f", "job.yaml")
 		if err := cmd.Run(); err != nil {
 			t.Fatalf("create-table: %v\n%s", err, log)
