@@ -463,6 +463,7 @@ func checkRowLaw(
 	if err != nil {
 		r.Fatal(err)
 	}
+	checkMask(r, f, item, payload)
 	now, unchanged := map[string]string{}, map[string]string{}
 	leaves("", scan.Value{Kind: scan.KindM, Map: payload.(*scan.Row).Attributes}, now)
 	leaves("", scan.Value{Kind: scan.KindM, Map: attributes}, unchanged)

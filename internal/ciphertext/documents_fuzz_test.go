@@ -51,6 +51,7 @@ func fuzzFormat(f *testing.F, spec Spec, siblings bool) {
 			summary(compiled.Find(object(key, string(now), nil)))); diff != "" {
 			t.Fatalf("%q became %q (-want +got):\n%s", body, now, diff)
 		}
+		checkMask(t, compiled, item, object(key, string(now), nil).Payload)
 		for i, s := range found {
 			if s.Refused == nil && i < 4 {
 				one := make([][]byte, len(found))

@@ -90,6 +90,7 @@ func TestGolden(t *testing.T) {
 			}
 			ext := filepath.Ext(file)
 			want := read(t, strings.TrimSuffix(file, ext)+".rotated"+ext)
+			checkMask(t, compiled, item, object(filepath.Base(file), string(want), nil).Payload)
 			if diff := cmp.Diff(string(want),
 				string(spliced(t, compiled, item, blobs))); diff != "" || moved == 0 {
 				t.Errorf("%s: %d slots (-want +got):\n%s", file, moved, diff)

@@ -142,6 +142,7 @@ func TestRowVectors(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				checkMask(t, compiled, v.item(), payload)
 				changed := values(v.Row)
 				maps.Copy(changed, values(v.Spliced))
 				if diff := cmp.Diff(changed, payload.(*scan.Row).Attributes); diff != "" {

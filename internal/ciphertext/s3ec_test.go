@@ -99,6 +99,7 @@ func checkObjectLaws(t *testing.T, f Format, item scan.Item) {
 			t.Fatalf("after the splice (-want +got):\n%s", diff)
 		}
 		checkOneChange(t, before, *after, fresh[i])
+		checkMask(t, f, item, after)
 	}
 }
 
