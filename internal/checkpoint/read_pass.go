@@ -99,6 +99,8 @@ type ReadTarget struct {
 	EmptyRules []string  `json:"empty_rules,omitempty"` // rules that may find no ciphertext
 	Complete   string    `json:"complete,omitempty"`    // why skipped items do not matter
 	Counts     Counts    `json:"counts"`
+	// Content is nil without --content-digest, and if the pass was stopped.
+	Content *ContentDigest `json:"content_digest,omitempty"`
 }
 
 // ReadRequests counts the requests of a read-only pass, and the slots that needed none.

@@ -163,6 +163,8 @@ type Target struct {
 	Keys     []Key                `json:"keys"`
 	Reasons  []Reason             `json:"reasons"`
 	Search   Search               `json:"search"`
+	// ContentDigest is nil without --content-digest.
+	ContentDigest *checkpoint.ContentDigest `json:"content_digest,omitempty"`
 }
 
 // Accepted is the result of one accept rule of the job file. Its slots are also

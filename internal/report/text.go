@@ -35,6 +35,7 @@ func (s *Summary) Text(w io.Writer) error {
 		}
 	}
 	out.searched(s.Search)
+	out.contents(s.Targets)
 	out.line("")
 	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
 	if saved := s.KMS; saved.Header+saved.Shared > 0 {

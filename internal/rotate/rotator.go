@@ -17,6 +17,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/contentdigest"
 	"rotator/internal/flowcontrol"
 	"rotator/internal/reencrypt"
 	"rotator/internal/retry"
@@ -89,6 +90,9 @@ type Config struct {
 	// no ledger. It is never called concurrently. An error ends the run. If nil,
 	// they are dropped.
 	Exceptions func([]checkpoint.LedgerEntry) error
+	// Contents receives a digest of the content of each item, in a pass without writers. If nil,
+	// none are computed.
+	Contents Contents
 }
 
 // Rotator works on one pass. A Rotator can be used for one call of Run, Retry or RetryWhere.
@@ -556,6 +560,7 @@ func (r *Rotator) worker(life *phases, permit flowcontrol.Permit) *worker {
 		searcher:  r.searcher,
 		sweep:     newSweep(),
 		early:     r.early,
+		digests:   r.config.Contents != nil,
 	}
 }
 
@@ -570,6 +575,8 @@ type pageWork struct {
 	counts checkpoint.Counts
 	rules  *ruleCounts
 	ledger []checkpoint.LedgerEntry
+	// contents are the content digests of the items so far.
+	contents []contentdigest.Entry
 }
 
 // add counts a chunk. It completes the page after the last chunk. An error stops the run. If the
@@ -582,6 +589,9 @@ func (p *pageWork) add(target *Target, tasks []*task) error {
 	for _, t := range tasks {
 		exceptions = append(exceptions, p.engine.tally(&p.counts, p.rules, target.Name, t)...)
 		early = cmp.Or(p.engine.early.countWritten(target.Name, t), early)
+		if t.content != nil {
+			p.contents = append(p.contents, *t.content)
+		}
 	}
 	if target.Writer != nil {
 		p.ledger = append(p.ledger, exceptions...)
@@ -589,6 +599,9 @@ func (p *pageWork) add(target *Target, tasks []*task) error {
 		return err
 	}
 	if p.open--; p.open == 0 {
+		if err := p.engine.contents(target.Name, p.contents); err != nil {
+			return err
+		}
 		p.complete()
 	}
 	return early

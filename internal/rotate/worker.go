@@ -13,6 +13,7 @@ import (
 	"rotator/internal/awserr"
 	"rotator/internal/checkpoint"
 	"rotator/internal/ciphertext"
+	"rotator/internal/contentdigest"
 	"rotator/internal/flowcontrol"
 	"rotator/internal/reencrypt"
 	"rotator/internal/retry"
@@ -55,6 +56,8 @@ type task struct {
 	// named is the number of slots that the format found. Later slots were found
 	// by the search and are never written.
 	named int
+	// content is the content digest of the item; nil if there is none.
+	content *contentdigest.Entry
 }
 
 // release returns the memory budget of the item and drops its content.
@@ -89,6 +92,7 @@ type worker struct {
 	searcher  *reencrypt.Searcher // nil: nothing is searched
 	early     *early
 	sweep     *sweep
+	digests   bool // compute content digests
 	retry     *retry.Retrier
 	recorder  Recorder
 	pass      int
@@ -114,6 +118,9 @@ func (w *worker) process(ctx context.Context, target *Target, items []scan.Item)
 		t := &task{item: item}
 		defer t.release()
 		if cause = w.prepare(ctx, target, t); cause != nil {
+			break
+		}
+		if cause = w.digestContent(ctx, target, t); cause != nil {
 			break
 		}
 		tasks = append(tasks, t)

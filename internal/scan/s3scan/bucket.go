@@ -43,6 +43,8 @@ type Config struct {
 	// metadata. If it is nil, all bodies are read. A body that is not needed is never
 	// downloaded.
 	NeedsBody func(key string, metadata map[string]string) bool
+	// AllBodies reads also bodies that are not needed, if they are not too large to be read.
+	AllBodies bool
 	// Memory limits the bytes of all bodies in memory; nil means no limit.
 	Memory *scan.MemoryBudget
 	// PageLimit is the maximum number of keys of a page. 0 means 1,000, the maximum of S3.

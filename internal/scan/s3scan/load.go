@@ -54,13 +54,15 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 		if err := refuse(found); err != nil {
 			return scan.Item{}, err
 		}
+		fits := aws.ToInt64(found.ContentLength) <= maxBody
 		if !b.config.NeedsBody(key, found.Metadata) {
 			if err := refuseArchived(found); err != nil {
 				return scan.Item{}, err
 			}
-			return b.item(ref, key, found, at, nil, false), nil
-		}
-		if aws.ToInt64(found.ContentLength) > maxBody {
+			if !b.config.AllBodies || !fits {
+				return b.item(ref, key, found, at, nil, false), nil
+			}
+		} else if !fits {
 			return scan.Item{}, errTooLarge()
 		}
 		item, err := b.get(ctx, ref, key, found.ETag)
