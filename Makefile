@@ -80,7 +80,7 @@ TIMING := $(TIMING)|TestStops|TestSecondSignal|TestDrains|TestFaults/(01|22)
 .PHONY: timing
 timing: ## check rates and times in real time; needs a machine without other load
 	ROTATOR_TIMING=1 $(GO) test ./cmd/rotator -count 1 -timeout 15m -v -run '$(TIMING)'
-	ROTATOR_TIMING=1 $(GO) test ./cmd/rotator -count 1 -timeout 15m -run TestMixedBucket
+	ROTATOR_TIMING=1 $(GO) test ./cmd/rotator -count 1 -timeout 15m -run 'TestMixedBucket|TestExamples$$'
 
 .PHONY: sharing
 sharing: ## measure one to four runs of one pass, over a bucket and over tables, in real time

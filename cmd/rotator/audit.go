@@ -30,6 +30,11 @@ ciphertext, it calls ReEncrypt and discards the result. Once KMS has named the k
 ciphertext, others with the same key token in their header need no request, except for a
 random sample. With --exact, audit calls KMS for every ciphertext (docs/results.md).
 
+With --content-digest, two passes with no writer between them prove that nothing but the
+slots changed: it digests everything else of every item. It then reads all attributes and
+bodies, the tags and ACLs of objects, and tables with strongly consistent reads, which
+consume twice the read capacity (docs/content-digest.md).
+
 Exit codes: 0 done. With --fail-on-remaining: 4 if slots under a source key remain; 3 if
 none remain, but slots failed or are under the destination key with another context, or a
 target or slot rule found no ciphertext. For other codes see docs/exit-codes.md.`,
@@ -66,7 +71,8 @@ func newVerifyCommand(std streams) *cobra.Command {
 target and slot rule found a ciphertext, no slot is under a source key, and no slot failed
 or is foreign. Tables are read with strongly consistent reads, which consume twice the read
 capacity. The result is stored in the checkpoint as a read-only pass (rotator report
---read-pass), unless --no-store is set.
+--read-pass), unless --no-store is set. With --content-digest, verify also proves that
+nothing but the slots changed since an audit with this flag (docs/content-digest.md).
 
 Exit codes: 0 converged; 4 slots under a source key remain; 3 none remain, but slots failed
 or are foreign, or a target or slot rule found no ciphertext. For other codes see
@@ -104,6 +110,7 @@ func (s *session) doubts() error {
 // readFlags are the flags of audit and verify.
 type readFlags struct {
 	earlyFlags
+	digestFlags
 	exceptions string // file of --exceptions, or ""
 	noStore    bool
 	command    *cobra.Command
@@ -112,6 +119,7 @@ type readFlags struct {
 func (f *readFlags) addTo(cmd *cobra.Command) {
 	f.command = cmd
 	f.ofReaders(cmd)
+	f.digestFlags.addTo(cmd)
 	cmd.Flags().StringVar(&f.exceptions, "exceptions", "",
 		"write every failed or foreign slot to this file, one JSON object per line")
 	cmd.Flags().BoolVar(&f.noStore, "no-store", false,
@@ -132,7 +140,7 @@ func readOnlyPass(
 	defer release()
 	found := &exceptions{}
 	if list := flags.exceptions; list != "" {
-		if err := c.notOutput(list); err != nil {
+		if err := c.notOutput("--exceptions", list); err != nil {
 			return nil, err
 		}
 		file, err := openExceptions(list, tablesOf(job), c.secrets)
@@ -142,10 +150,17 @@ func readOnlyPass(
 		defer file.close()
 		found.file = file
 	}
+	digests, err := flags.newContents(c, job)
+	if err != nil {
+		return nil, err
+	}
+	defer digests.close()
+	c.whole = digests != nil
 	s, err := open(ctx, c, job, command)
 	if err != nil {
 		return nil, err
 	}
+	s.contents = digests
 	if command == "audit" {
 		s.noteUnprobed()
 	}
@@ -191,6 +206,11 @@ func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) 
 	if err := s.found.restart(); err != nil {
 		return nil, nil, err
 	}
+	if s.contents != nil {
+		if err := s.contents.Restart(); err != nil {
+			return nil, nil, &storageError{what: "write the content digests", err: err}
+		}
+	}
 	return s.walk(ctx)
 }
 
@@ -226,6 +246,9 @@ func (s *session) concludeReadOnly(ctx context.Context, p *pass) error {
 		if err := s.found.file.keep(); err != nil {
 			return err
 		}
+	}
+	if err := s.concludeContent(ctx, p); err != nil {
+		return err
 	}
 	s.noteSources()
 	s.keeper.keep(ctx, s, p)

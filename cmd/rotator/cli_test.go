@@ -72,6 +72,7 @@ func waitInParallel() {
 //	renew KEY [N]               rotate a key to new material, after N more requests to KMS
 //	repoint ALIAS KEY           point an alias at another key
 //	rewrite ID KEY              store a new ciphertext in an item, or an object prod/N
+//	edit ID ATTRIBUTE TEXT      set another attribute of an item, or create the item
 //	damage ID                   change the last byte of an item's ciphertext
 //	store KEY [FILE]            store an object in the bucket vault: empty, or with a file's text
 //	pose KEY AS                 give new ciphertexts under KEY the headers of key AS
@@ -99,6 +100,7 @@ func TestScripts(t *testing.T) {
 			"renew":      inWorld((*world).renew),
 			"repoint":    inWorld((*world).repoint),
 			"rewrite":    inWorld((*world).rewrite),
+			"edit":       inWorld((*world).edit),
 			"damage":     inWorld((*world).damage),
 			"store":      inWorld((*world).store),
 			"seal":       inWorld((*world).seal),
@@ -291,6 +293,21 @@ func (w *world) arn(ts *testscript.TestScript, name string) string {
 		ts.Fatalf("there is no key %s", name)
 	}
 	return arn
+}
+
+func (w *world) edit(ts *testscript.TestScript, args []string) {
+	_, err := w.dynamodb.UpdateItem(context.Background(), &dynamodb.UpdateItemInput{
+		TableName: aws.String("customers"),
+		Key: map[string]types.AttributeValue{
+			"id": &types.AttributeValueMemberS{Value: args[0]},
+		},
+		UpdateExpression:         aws.String("SET #a = :t"),
+		ExpressionAttributeNames: map[string]string{"#a": args[1]},
+		ExpressionAttributeValues: map[string]types.AttributeValue{
+			":t": &types.AttributeValueMemberS{Value: args[2]},
+		},
+	})
+	ts.Check(err)
 }
 
 func (w *world) disable(ts *testscript.TestScript, args []string) {

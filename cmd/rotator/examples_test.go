@@ -148,9 +148,11 @@ func runExample(t *testing.T, e example) {
 			t.Fatalf("create-table: exit %d: %s%s", code, out, errs)
 		}
 	}
+	checkDigests := s.beforeRun(t, env, file)
 	code, out, errs := command(t, env, "run", "-f", file, "-o", "json")
 	s.guards.Printed(out, errs)
 	s.guards.Outputs(t)
+	checkDigests()
 	var summary report.Summary
 	if err := json.Unmarshal([]byte(out), &summary); err != nil || code != exitDone {
 		t.Fatalf("exit %d, %v: %s%s", code, err, out, errs)

@@ -122,9 +122,9 @@ func openExceptions(
 	return e, nil
 }
 
-// notOutput refuses a file that is also stdout or stderr. The list replaces the file, so the
-// output would be lost.
-func (s streams) notOutput(path string) error {
+// notOutput refuses a file of a flag that is also stdout or stderr. The list replaces the file, so
+// the output would be lost.
+func (s streams) notOutput(flag, path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil // openExceptions reports it
@@ -138,8 +138,8 @@ func (s streams) notOutput(path string) error {
 		}
 		if open, err := file.Stat(); err == nil && info.Mode().IsRegular() &&
 			os.SameFile(info, open) {
-			return usagef("--exceptions %s: %s is written to this file too; name another file",
-				path, name)
+			return usagef("%s %s: %s is written to this file too; name another file", flag, path,
+				name)
 		}
 	}
 	return nil

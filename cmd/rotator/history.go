@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -42,6 +44,8 @@ type historyEntry struct {
 	Sample     report.Sample      `json:"sample"`
 	Converged  bool               `json:"converged"`
 	SourceKeys []report.SourceKey `json:"source_keys,omitempty"`
+	// ContentDigests are those of a read-only pass, by target.
+	ContentDigests map[string]*checkpoint.ContentDigest `json:"content_digests,omitempty"`
 	// LastPass is the number of the last pass when a read-only pass began.
 	LastPass   *int   `json:"last_pass,omitempty"`
 	Unreadable string `json:"unreadable,omitempty"`
@@ -184,6 +188,7 @@ func readEntry(read checkpoint.ReadPass, job *config.Job) (historyEntry, error) 
 	}
 	e := entryOf(summary)
 	e.Hosts, e.Exact, e.Flags = []string{read.Host}, read.Exact, read.Flags
+	e.ContentDigests = read.ContentDigests()
 	if read.LastPass != nil {
 		e.LastPass = &read.LastPass.Number
 	}
@@ -242,7 +247,35 @@ func (c *jobFlags) printHistory(h history) error {
 			e.Slots.Rotated, e.Slots.Remaining, e.Slots.Exceptions(), e.result(),
 			cmp.Or(e.Caller, e.Account, "-"))
 	}
+	printContentDigests(w, h.Entries)
 	return w.Flush()
+}
+
+// printContentDigests lists the content digests of the read-only passes.
+func printContentDigests(w io.Writer, entries []historyEntry) {
+	first := true
+	for _, e := range entries {
+		for _, target := range slices.Sorted(maps.Keys(e.ContentDigests)) {
+			if first {
+				fmt.Fprintln(w, "\nPASS\tTARGET\tCONTENT DIGEST\tITEMS\tNOT COVERED\tCOMPARISON")
+				first = false
+			}
+			d := e.ContentDigests[target]
+			_, _ = printable.Fprintf(w, "read-only %d\t%s\t%s\t%d\t%d\t%s\n", e.Number, target,
+				d.Digest, d.Items, d.Uncovered(), comparison(d.Compared))
+		}
+	}
+}
+
+// comparison names the result of a comparison and the pass or file it was made with.
+func comparison(c *checkpoint.ContentComparison) string {
+	switch {
+	case c == nil:
+		return "-"
+	case c.File != "":
+		return c.Result + " (" + c.File + ")"
+	}
+	return fmt.Sprintf("%s (read-only %d)", c.Result, c.ReadPass)
 }
 
 func timeOrDash(t time.Time) string {

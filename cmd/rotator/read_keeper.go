@@ -149,8 +149,9 @@ func (s *session) readPass(ctx context.Context, p *pass) (checkpoint.ReadPass, e
 			read.Near = append(read.Near, near)
 		}
 	}
-	for _, info := range s.infos() {
+	for i, info := range s.infos() {
 		read.Targets = append(read.Targets, checkpoint.ReadTarget{
+			Content:    sum.Targets[i].ContentDigest,
 			Name:       info.Name,
 			Location:   info.Location,
 			MayBeEmpty: info.MayBeEmpty,
@@ -249,6 +250,7 @@ func readSummary(read checkpoint.ReadPass, job, command string) *report.Summary 
 	}
 	s.SetSources(read.Sources, read.Any)
 	s.SetTargets(readInfos(read), read.Totals())
+	s.SetContentDigests(read.ContentDigests())
 	s.ResolveTokens(func(token string) string { return read.TokenKeys[token] })
 	var examples report.Examples
 	for _, e := range read.Examples {

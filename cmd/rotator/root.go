@@ -65,6 +65,7 @@ type jobFlags struct {
 	verbose bool
 	sdk     bool
 	exact   bool // of the commands that send ReEncrypt requests
+	whole   bool // read all attributes and bodies, and tables consistently
 }
 
 // run is the whole program except for signals and os.Exit. Output of libraries

@@ -37,6 +37,7 @@ type session struct {
 	recordedTokens map[string]string
 	found          *exceptions // of a read-only pass; nil for others
 	keeper         *readKeeper // of a read-only pass; nil if it is not stored
+	contents       *contents   // of a read-only pass; nil without a content digest
 	disagreed      string      // how headers disagreed with KMS in a first, discarded read
 	// stopsEarly holds the conditions under which an engine stops early, except those that
 	// need the engine.
@@ -132,6 +133,10 @@ func (s *session) rotator(
 ) *rotate.Rotator {
 	s.outages.SetPatience(time.Duration(s.job.MaxOutage))
 	var engine *rotate.Rotator
+	var digests rotate.Contents
+	if s.contents != nil {
+		digests = s.contents
+	}
 	engine = rotate.New(rotate.Config{
 		Targets:      targets,
 		Keys:         s.wiring.keys,
@@ -152,6 +157,7 @@ func (s *session) rotator(
 		BeginHeaders: begin,
 		KnownTokens:  s.recordedTokens,
 		Exceptions:   s.excepted,
+		Contents:     digests,
 		Early:        s.early(func() *rotate.Rotator { return engine }, pass.TokenKeys),
 	})
 	s.tally = newTally(s.job, s.wiring.keys, s.wiring.under, func(token string) string {

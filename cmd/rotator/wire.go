@@ -76,6 +76,8 @@ type wiring struct {
 	begin fastkms.Begin // of requests to KMS
 	// consistent selects strongly consistent reads of tables.
 	consistent bool
+	// whole selects all attributes of rows and all bodies.
+	whole bool
 	// readOnly allows disabled source keys.
 	readOnly bool
 	// unshared is true if a warning has stated that the rate is not divided with runs.
@@ -102,7 +104,8 @@ func wire(
 	w := &wiring{
 		job:        job,
 		sdkOnly:    c.sdk,
-		consistent: command == "verify",
+		consistent: command == "verify" || c.whole,
+		whole:      c.whole,
 		begin:      c.beginThrough(),
 		readOnly:   readOnly(command),
 		warn:       warn,
@@ -393,7 +396,7 @@ func (w *wiring) bindTable(
 ) {
 	t := target.DynamoDB
 	p.kind = "dynamodb"
-	p.partial = !format.Whole() && target.Search != config.SearchAll
+	p.partial = !format.Whole() && target.Search != config.SearchAll && !w.whole
 	cfg := withTarget(base, t.Region, t.Endpoint, t.RoleARN)
 	client := tableClient(cfg)
 	p.where = locationOf(target, cfg, client.Options().BaseEndpoint)
@@ -457,6 +460,7 @@ func (w *wiring) bindBucket(
 		PageLimit:   pageItems,
 		Warn:        w.warn,
 		Connections: w.workersOfBucket() + 1,
+		AllBodies:   w.whole,
 	}
 	if !format.AlwaysNeedsBody() && target.Search != config.SearchAll {
 		c.NeedsBody = func(key string, metadata map[string]string) bool {

@@ -26,7 +26,7 @@ type mutant struct {
 func mutants() []mutant {
 	return slices.Concat(sourceMutants(), checkpointMutants(), recordMutants(), engineMutants(),
 		logMutants(), requestMutants(), evidenceMutants(), verdictMutants(), watchMutants(),
-		copiesMutants(), commandMutants())
+		copiesMutants(), commandMutants(), contentMutants())
 }
 
 // watchMutants remove protections of the report on the use of source keys.
