@@ -126,7 +126,7 @@ func (r *listReader) skipHeader() error {
 // next returns the next line. more is false after the trailer.
 func (r *listReader) next() (line Line, more bool, err error) {
 	text, err := readLine(r.reader)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {
@@ -155,7 +155,7 @@ func (r *listReader) end(text []byte) error {
 	if end.Lines != r.lines || end.SHA256 != hex.EncodeToString(r.sum.Sum(nil)) {
 		return errors.New("the file was changed after rotator wrote it")
 	}
-	if _, err := r.reader.ReadByte(); err != io.EOF {
+	if _, err := r.reader.ReadByte(); !errors.Is(err, io.EOF) {
 		return errors.New("text follows the last line")
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"container/heap"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -152,7 +153,7 @@ func fromFile(file *os.File) iter.Seq2[Line, error] {
 		reader := bufio.NewReader(io.NewSectionReader(file, 0, 1<<62))
 		for {
 			text, err := readLine(reader)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			var line Line
@@ -175,8 +176,8 @@ func readLine(reader *bufio.Reader) ([]byte, error) {
 			return nil, fmt.Errorf("a line is longer than %d bytes", maxLine)
 		}
 		switch {
-		case err == bufio.ErrBufferFull:
-		case err == io.EOF && len(text) > 0:
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF) && len(text) > 0:
 			return nil, io.ErrUnexpectedEOF
 		default:
 			return text, err

@@ -273,6 +273,7 @@ type testPass struct {
 	early     rotate.Early
 	// identity is the identity of the pass, to which the records of the log are bound.
 	identity string
+	contents rotate.Contents
 }
 
 func (b *testPass) run(t *testing.T) (checkpoint.Counts, error) {
@@ -345,6 +346,7 @@ func (b *testPass) rotator(target rotate.Target, pass int) *rotate.Rotator {
 		Recorder:  b.memoryLog,
 		Exact:     b.exact,
 		Early:     b.early,
+		Contents:  b.contents,
 	})
 }
 
