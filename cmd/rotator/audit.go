@@ -188,11 +188,19 @@ func readOnlyPass(
 	return s, s.stoppedEarly(worked)
 }
 
-// walkThrough calls walk while the rate is divided with the runs of the job. It calls walk a
-// second time if headers of ciphertexts are wrong.
+// walkThrough reads all targets, and then the old versions of those whose job file asks for it,
+// while the rate is divided with the runs of the job.
 func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) {
 	ctx, leave := s.shareRate(ctx)
 	defer leave()
+	if p, worked, err = s.walkChecked(ctx); err == nil && worked == nil {
+		worked, err = s.readVersions(ctx)
+	}
+	return p, worked, err
+}
+
+// walkChecked calls walk, and a second time if headers of ciphertexts are wrong.
+func (s *session) walkChecked(ctx context.Context) (p *pass, worked, err error) {
 	p, worked, err = s.walk(ctx)
 	wrong := (*reencrypt.HeaderError)(nil)
 	if err != nil || !errors.As(worked, &wrong) {
@@ -283,7 +291,10 @@ func (s *session) noteUnprobed() {
 // countOldVersions makes the sources with versions count the old ones, and add a note with the
 // number. If access is denied, it adds a note and returns nil.
 func (s *session) countOldVersions(ctx context.Context) error {
-	for _, p := range s.wiring.targets {
+	for i, p := range s.wiring.targets {
+		if s.job.Targets[i].ReadsVersions() {
+			continue // they were read
+		}
 		keeper, ok := p.source.(interface{ CountOldVersions(context.Context) error })
 		if !ok {
 			continue
@@ -324,7 +335,7 @@ func (s *session) compareWithLastPass(ctx context.Context) error {
 func (s *session) remaining() error {
 	n := s.summary.Slots.Remaining
 	if n == 0 {
-		return nil
+		return s.oldVersionsLeft()
 	}
 	how := "rotator run moves " + plural.Form(n, "it", "them")
 	for _, key := range s.wiring.keys.Sources {

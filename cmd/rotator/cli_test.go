@@ -75,6 +75,9 @@ func waitInParallel() {
 //	edit ID ATTRIBUTE TEXT      set another attribute of an item, or create the item
 //	damage ID                   change the last byte of an item's ciphertext
 //	store KEY [FILE]            store an object in the bucket vault: empty, or with a file's text
+//	versioning                  enable versioning of the bucket vault
+//	erase NAME                  delete an object of the bucket vault
+//	expire                      delete the old versions in the bucket vault
 //	pose KEY AS                 give new ciphertexts under KEY the headers of key AS
 //	share KEY ID...             store the same new ciphertext in several items
 //	quota CODE APPLIED DEFAULT  set the quotas of KMS; 0 means that there is none
@@ -105,6 +108,9 @@ func TestScripts(t *testing.T) {
 			"store":      inWorld((*world).store),
 			"seal":       inWorld((*world).seal),
 			"body":       inWorld((*world).body),
+			"versioning": inWorld((*world).versioning),
+			"erase":      inWorld((*world).erase),
+			"expire":     inWorld((*world).expire),
 			"pose":       inWorld((*world).pose),
 			"share":      inWorld((*world).share),
 			"call":       inWorld((*world).call),

@@ -158,6 +158,7 @@ func (s *session) readPass(ctx context.Context, p *pass) (checkpoint.ReadPass, e
 			EmptyRules: info.EmptyRules,
 			Complete:   info.Complete,
 			Counts:     totals[info.Name],
+			Versions:   s.versionsOf(info.Name),
 		})
 	}
 	return read, nil
@@ -251,6 +252,7 @@ func readSummary(read checkpoint.ReadPass, job, command string) *report.Summary 
 	s.SetSources(read.Sources, read.Any)
 	s.SetTargets(readInfos(read), read.Totals())
 	s.SetContentDigests(read.ContentDigests())
+	s.SetVersions(read.Versions())
 	s.ResolveTokens(func(token string) string { return read.TokenKeys[token] })
 	var examples report.Examples
 	for _, e := range read.Examples {

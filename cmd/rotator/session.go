@@ -30,8 +30,10 @@ type session struct {
 	wiring  *wiring
 	summary *report.Summary
 	headers headers
-	tally   *accept.Tally     // of exceptions, for the accept rules; nil without rules
-	engines []*rotate.Rotator // that have worked
+	// versions are the counts of old versions that a read-only pass read, by target.
+	versions map[string]checkpoint.Counts
+	tally    *accept.Tally     // of exceptions, for the accept rules; nil without rules
+	engines  []*rotate.Rotator // that have worked
 	// recordedTokens maps header tokens to keys, as learned by earlier runs of the
 	// pass or earlier passes of the job.
 	recordedTokens map[string]string
@@ -131,39 +133,45 @@ func (s *session) rotator(
 	recorder rotate.Recorder,
 	begin func(context.Context) (bool, error),
 ) *rotate.Rotator {
-	s.outages.SetPatience(time.Duration(s.job.MaxOutage))
 	var engine *rotate.Rotator
-	var digests rotate.Contents
+	config := s.engineConfig(targets, pass, recorder)
+	config.BeginHeaders, config.Exceptions = begin, s.excepted
 	if s.contents != nil {
-		digests = s.contents
+		config.Contents = s.contents
 	}
-	engine = rotate.New(rotate.Config{
-		Targets:      targets,
-		Keys:         s.wiring.keys,
-		KMS:          s.wiring.kms,
-		KeyState:     reencrypt.DescribeKeyState(s.wiring.client, s.job.KMS.GrantTokens),
-		Rate:         s.wiring.rate,
-		Limiter:      s.wiring.limiter,
-		Shares:       s.shares,
-		Workers:      s.job.Workers,
-		MostWorkers:  mostWorkers(),
-		MaxOutage:    time.Duration(s.job.MaxOutage),
-		Settle:       settle,
-		Pass:         pass.Number,
-		Identity:     pass.Identity(),
-		Recorder:     recorder,
-		Logger:       s.logger,
-		Exact:        s.exact,
-		BeginHeaders: begin,
-		KnownTokens:  s.recordedTokens,
-		Exceptions:   s.excepted,
-		Contents:     digests,
-		Early:        s.early(func() *rotate.Rotator { return engine }, pass.TokenKeys),
-	})
+	config.Early = s.early(func() *rotate.Rotator { return engine }, pass.TokenKeys)
+	engine = rotate.New(config)
 	s.tally = newTally(s.job, s.wiring.keys, s.wiring.under, func(token string) string {
 		return cmp.Or(engine.KeyOfToken(token), pass.TokenKeys[token])
 	})
 	return engine
+}
+
+// engineConfig returns the configuration of an engine that does not stop early and has no record of
+// headers and exceptions.
+func (s *session) engineConfig(
+	targets []rotate.Target, pass checkpoint.Pass, recorder rotate.Recorder,
+) rotate.Config {
+	s.outages.SetPatience(time.Duration(s.job.MaxOutage))
+	return rotate.Config{
+		Targets:     targets,
+		Keys:        s.wiring.keys,
+		KMS:         s.wiring.kms,
+		KeyState:    reencrypt.DescribeKeyState(s.wiring.client, s.job.KMS.GrantTokens),
+		Rate:        s.wiring.rate,
+		Limiter:     s.wiring.limiter,
+		Shares:      s.shares,
+		Workers:     s.job.Workers,
+		MostWorkers: mostWorkers(),
+		MaxOutage:   time.Duration(s.job.MaxOutage),
+		Settle:      settle,
+		Pass:        pass.Number,
+		Identity:    pass.Identity(),
+		Recorder:    recorder,
+		Logger:      s.logger,
+		Exact:       s.exact,
+		KnownTokens: s.recordedTokens,
+	}
 }
 
 // excepted receives the exceptions of a pass without a ledger.
@@ -296,6 +304,7 @@ func (s *session) keyOfToken(token string) string {
 // was not found.
 func (s *session) setTargets(ctx context.Context, totals map[string]checkpoint.Counts) {
 	s.summary.SetTargets(s.infos(), totals)
+	s.summary.SetVersions(s.versions)
 	s.summary.ResolveTokens(s.keyOfToken)
 	if s.summary.Status == report.Complete {
 		s.hint(ctx)

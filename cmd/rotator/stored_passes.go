@@ -17,6 +17,12 @@ import (
 type storedPass struct {
 	summary *report.Summary
 	pass    verdict.Pass
+	proves  bool // the pass can be the proof
+}
+
+// provesFor sets whether the pass can be the proof of a job.
+func (k *storedPass) provesFor(job *config.Job) {
+	k.proves = k.pass.Complete && !k.pass.OtherJob && k.pass.HasVersions(job.VersionsOf())
 }
 
 // storedPasses holds the passes that can affect a verdict: the newest complete pass, and all
@@ -50,8 +56,7 @@ func readHistory(
 // and p ended before it began.
 func (h storedPasses) enough(p verdict.Pass) bool {
 	for _, k := range h {
-		proves := k.pass.Complete && !k.pass.OtherJob
-		if proves && !p.Ended.IsZero() && p.Ended.Before(k.pass.Started) {
+		if k.proves && !p.Ended.IsZero() && p.Ended.Before(k.pass.Started) {
 			return true
 		}
 	}
@@ -102,6 +107,7 @@ func keptPassOf(
 		return k, err
 	}
 	k.pass.OtherJob = !same
+	k.provesFor(job)
 	if record.Status != checkpoint.Finished {
 		if k.pass.Ended, err = lastSaved(ctx, passes, record); err != nil {
 			return k, err
@@ -155,6 +161,7 @@ func readingPasses(
 		k := storedPass{summary: readSummary(read, job.Job, "report")}
 		k.pass = k.summary.VerdictPass()
 		k.pass.OtherJob = !same
+		k.provesFor(job)
 		k.pass.Exceptions = waivable(read.Failed, read.TokenKeys, waivers)
 		if list.enough(k.pass) {
 			break
@@ -208,7 +215,7 @@ func (h storedPasses) passes(own verdict.Pass) (list []verdict.Pass) {
 
 // provenBy returns stored passes of which only that of s can be the proof.
 func (h storedPasses) provenBy(s *report.Summary) storedPasses {
-	own := storedPass{s, s.VerdictPass()}
+	own := storedPass{summary: s, pass: s.VerdictPass()}
 	list := storedPasses{}
 	for _, k := range h {
 		if k.pass.Number == own.pass.Number && k.pass.ReadOnly == own.pass.ReadOnly {
@@ -226,7 +233,7 @@ func (h storedPasses) provenBy(s *report.Summary) storedPasses {
 func (h storedPasses) exceptions() (list []verdict.Exception) {
 	for _, k := range h {
 		list = append(list, k.pass.Exceptions...)
-		if k.pass.Complete && !k.pass.OtherJob {
+		if k.proves {
 			break
 		}
 	}

@@ -26,9 +26,10 @@ const defaultMaxAge = 24 * time.Hour
 func judge(s *report.Summary, job *config.Job, h storedPasses, keys map[string]report.KeyFacts) {
 	own := s.VerdictPass()
 	s.Judge(verdict.Input{
-		Now:     time.Now().UTC(),
-		JobFile: job.File(),
-		Passes:  append(h.passes(own), own),
+		Now:        time.Now().UTC(),
+		JobFile:    job.File(),
+		Passes:     append(h.passes(own), own),
+		VersionsOf: job.VersionsOf(),
 	}, keys)
 }
 
@@ -59,7 +60,7 @@ func (f verdictFlags) judgeStored(
 	}
 	own := s.VerdictPass()
 	own.Doubts = append(own.Doubts, "Other passes of the job cannot be read")
-	s.Judge(f.input(time.Now().UTC(), job, storedPasses{{s, own}}, waivers), nil)
+	s.Judge(f.input(time.Now().UTC(), job, storedPasses{{summary: s, pass: own}}, waivers), nil)
 	return nil
 }
 
@@ -242,11 +243,12 @@ func (f verdictFlags) input(
 	now time.Time, job *config.Job, h storedPasses, waivers []verdict.Waiver,
 ) verdict.Input {
 	return verdict.Input{
-		Now:     now,
-		MaxAge:  f.maxAge,
-		JobFile: job.File(),
-		Passes:  h.passes(verdict.Pass{}),
-		Waivers: waivers,
+		Now:        now,
+		MaxAge:     f.maxAge,
+		JobFile:    job.File(),
+		Passes:     h.passes(verdict.Pass{}),
+		VersionsOf: job.VersionsOf(),
+		Waivers:    waivers,
 	}
 }
 

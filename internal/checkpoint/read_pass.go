@@ -101,6 +101,8 @@ type ReadTarget struct {
 	Counts     Counts    `json:"counts"`
 	// Content is nil without --content-digest, and if the pass was stopped.
 	Content *ContentDigest `json:"content_digest,omitempty"`
+	// Versions are the counts of the old versions of objects. It is nil if they were not read.
+	Versions *Counts `json:"versions,omitempty"`
 }
 
 // ReadRequests counts the requests of a read-only pass, and the slots that needed none.
@@ -157,8 +159,25 @@ func (r ReadPass) Check() error {
 		if err := target.Counts.check(); err != nil {
 			return fmt.Errorf("target %s: %w", target.Name, err)
 		}
+		if v := target.Versions; v != nil {
+			if err := v.check(); err != nil {
+				return fmt.Errorf("old versions of target %s: %w", target.Name, err)
+			}
+		}
 	}
 	return nil
+}
+
+// Versions returns the counts of old versions by target, without targets whose old versions were
+// not read.
+func (r ReadPass) Versions() map[string]Counts {
+	versions := map[string]Counts{}
+	for _, target := range r.Targets {
+		if target.Versions != nil {
+			versions[target.Name] = *target.Versions
+		}
+	}
+	return versions
 }
 
 // check returns an error if sums of the counts of a read-only pass are wrong.

@@ -195,6 +195,8 @@ func describeS3(field string) string {
 		return "Objects to exclude, as globs like those of include. A glob that matches a folder excludes all objects in it. Default: none."
 	case "Complete":
 		return "Reason why the items that include and exclude leave out cannot hold a ciphertext under a source key. Reports quote it. Without it no source key is reported as safe to disable. Default: none."
+	case "Versions":
+		return "report: audit and verify also read the old versions of the objects, which no run moves. verify then exits with 4 if one of them is under a source key. Default: old versions are not read."
 	case "KeyPattern":
 		return "Regular expression (Go syntax) for the key of an object. Contexts can use its named groups. Default: none."
 	case "Region":

@@ -211,6 +211,22 @@ type Target struct {
 	Search string `yaml:"search" jsonschema:"enum=read,enum=all,default=read"`
 }
 
+// VersionsReport is the value of S3.Versions with which audit and verify read old versions.
+const VersionsReport = "report"
+
+// ReadsVersions reports whether audit and verify read the old versions of the target.
+func (t *Target) ReadsVersions() bool { return t.S3 != nil && t.S3.Versions == VersionsReport }
+
+// VersionsOf returns the names of the targets whose old versions audit and verify read.
+func (j *Job) VersionsOf() (names []string) {
+	for i := range j.Targets {
+		if j.Targets[i].ReadsVersions() {
+			names = append(names, j.Targets[i].Name)
+		}
+	}
+	return names
+}
+
 // Filter reports whether the job file excludes items of the target. complete is the reason
 // in the job file why these items do not matter, or "".
 func (t *Target) Filter() (hides bool, complete string) {
@@ -291,6 +307,10 @@ type S3 struct {
 	// ciphertext under a source key. Reports quote it. Without it no source key is
 	// reported as safe to disable. Default: none.
 	Complete string `yaml:"complete" jsonschema:"minLength=1,maxLength=500"`
+	// report: audit and verify also read the old versions of the objects, which no run moves.
+	// verify then exits with 4 if one of them is under a source key. Default: old versions are
+	// not read.
+	Versions string `yaml:"versions" jsonschema:"enum=report"`
 	// Regular expression (Go syntax) for the key of an object. Contexts can use its named
 	// groups. Default: none.
 	KeyPattern string `yaml:"key_pattern" jsonschema:"format=regex"`

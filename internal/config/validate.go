@@ -403,6 +403,10 @@ func (c *checker) s3(field string, s *S3) {
 	c.bucket(field, s)
 	c.globs(field, s.Include, s.Exclude, s.Complete)
 	c.keyPattern(field, s.KeyPattern)
+	if s.Versions != "" && s.Versions != VersionsReport {
+		c.add(field+".versions", fmt.Sprintf("%q is not %s; remove it to read no old versions",
+			s.Versions, VersionsReport))
+	}
 	c.service(field, s.Endpoint, s.RoleARN)
 }
 

@@ -35,6 +35,7 @@ const (
 const (
 	ReasonCanBeDisabled = "can-be-disabled"
 	ReasonRemaining     = "remaining"   // slots are under the key
+	ReasonVersions      = "versions"    // old versions of objects are under the key
 	ReasonSameKey       = "same-key"    // it is also the destination key
 	ReasonNoLook        = "no-look"     // the pass did not read all targets to the end
 	ReasonMoved         = "moved"       // this pass moved slots
@@ -57,7 +58,8 @@ type keyFacts struct {
 	pass        int
 	asOf        time.Time
 	unproven    int
-	filtered    int64 // items that include and exclude skipped, without complete
+	filtered    int64               // items that include and exclude skipped, without complete
+	versions    []checkpoint.Counts // old versions of objects
 	doubtful    bool
 }
 
@@ -92,6 +94,11 @@ func decideKey(f keyFacts) SourceKey {
 	case under > 0:
 		s.Answer, s.Reason = No, ReasonRemaining
 		s.Sentence = f.cannotBeDisabled(name, under)
+	case f.oldVersions() > 0:
+		s.Answer, s.Reason = No, ReasonVersions
+		s.Sentence = fmt.Sprintf("%s cannot be disabled. %s of objects %s on it.", name,
+			plural.Count(f.oldVersions(), "old version"),
+			plural.Form(f.oldVersions(), "depends", "depend"))
 	case !f.complete:
 		return notProven(ReasonNoLook, "The pass did not read all targets to the end.")
 	case f.counts.Slots.Rotated > 0:
@@ -127,6 +134,14 @@ func left(c checkpoint.Counts, arn string) int64 {
 	return k.Slots - k.Rotated - k.Unreadable
 }
 
+// oldVersions returns the number of ciphertexts in old versions under the key.
+func (f keyFacts) oldVersions() (n int64) {
+	for _, c := range f.versions {
+		n += left(c, f.key.ARN)
+	}
+	return n
+}
+
 // movesCounted reports whether the source keys of all moved slots were counted.
 // Earlier versions did not count them.
 func (f keyFacts) movesCounted() bool {
@@ -142,8 +157,14 @@ func (f keyFacts) movesCounted() bool {
 // an earlier version counted without an origin.
 func (f keyFacts) blocking() (unread, unknown, unreadable, uncounted int64) {
 	symmetric := f.key.Algorithm == symmetricAlgorithm
-	uncounted = f.counts.Slots.Failed + f.counts.Slots.Conflict
-	for origin, n := range f.counts.Origins {
+	var origins checkpoint.Counts
+	for _, c := range append([]checkpoint.Counts{f.counts}, f.versions...) {
+		uncounted += c.Slots.Failed + c.Slots.Conflict
+		for origin, n := range c.Origins {
+			origins.AddOrigin(origin, n)
+		}
+	}
+	for origin, n := range origins.Origins {
 		uncounted -= n
 		_, isToken := origin.Token()
 		switch {

@@ -165,6 +165,8 @@ type Target struct {
 	Search   Search               `json:"search"`
 	// ContentDigest is nil without --content-digest.
 	ContentDigest *checkpoint.ContentDigest `json:"content_digest,omitempty"`
+	// Versions are the old versions of objects. It is nil if they were not read.
+	Versions *Versions `json:"versions,omitempty"`
 }
 
 // Accepted is the result of one accept rule of the job file. Its slots are also
@@ -301,6 +303,9 @@ func (s *Summary) ResolveTokens(keyOf func(token string) string) {
 	resolveTokens(&s.total, keyOf)
 	for i := range s.Targets {
 		resolveTokens(&s.Targets[i].counts, keyOf)
+		if v := s.Targets[i].Versions; v != nil {
+			resolveTokens(&v.counts, keyOf)
+		}
 	}
 }
 
@@ -362,7 +367,7 @@ func (s *Summary) Conclude() {
 		s.NotProven[i].finish()
 	}
 	s.Converged = s.Status == Complete && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 &&
-		s.Unaccepted() == 0 && len(s.NotProven) == 0 && !s.doubtful
+		s.Unaccepted() == 0 && len(s.NotProven) == 0 && !s.doubtful && s.OldVersionsLeft() == 0
 	s.SourceKeys, s.Verdicts = []SourceKey{}, []verdict.Verdict{}
 	for _, key := range s.sourceKeys() {
 		s.SourceKeys = append(s.SourceKeys, decideKey(s.factsOf(key)))
@@ -397,6 +402,9 @@ func (s *Summary) factsOf(key checkpoint.Key) keyFacts {
 		doubtful:    s.doubtful,
 	}
 	for _, t := range s.Targets {
+		if t.Versions != nil {
+			f.versions = append(f.versions, t.Versions.counts)
+		}
 		f.byTarget = append(f.byTarget, targetSlots{t.Name, left(t.counts, key.ARN)})
 	}
 	return f

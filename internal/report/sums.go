@@ -28,6 +28,14 @@ func (s *Summary) Check() error {
 			return &SumError{Where: t.Name, Detail: detail}
 		}
 	}
+	for _, t := range s.Targets {
+		if v := t.Versions; v != nil {
+			old := Target{Slots: v.Slots, Keys: v.Keys, Reasons: v.Reasons}
+			if detail := old.contradiction(); detail != "" {
+				return &SumError{Where: t.Name + ", old versions", Detail: detail}
+			}
+		}
+	}
 	sum := Target{}
 	for _, t := range s.Targets {
 		sum = plus(sum, t)

@@ -27,6 +27,7 @@ func (s *Summary) Text(w io.Writer) error {
 	out.locations(s.Targets)
 	s.figures(out)
 	out.reasons(s.Reasons)
+	out.versions(s.Targets)
 	if len(s.Accepted) > 0 {
 		out.line("")
 		out.line("ACCEPT RULE\tTARGET\tSLOTS\tBECAUSE")
@@ -138,6 +139,10 @@ func (s *Summary) convergence() string {
 			verb = "is"
 		}
 		return fmt.Sprintf("no: %s %s %s", slots(s.Slots.Remaining), verb, s.Mode.Where())
+	case s.OldVersionsLeft() > 0:
+		return fmt.Sprintf("no: %s of objects %s under a source key",
+			plural.Count(s.OldVersionsLeft(), "old version"),
+			plural.Form(s.OldVersionsLeft(), "is", "are"))
 	case s.Unaccepted() > 0:
 		return fmt.Sprintf("no: the ledger has %s that failed, are foreign, or kept changing",
 			slots(s.Unaccepted()))

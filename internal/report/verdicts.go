@@ -64,7 +64,7 @@ func (s *Summary) VerdictPass() verdict.Pass {
 		p.Samples = append(p.Samples, verdict.Part(one))
 	}
 	for _, t := range s.Targets {
-		p.Targets = append(p.Targets, verdictTarget(t.Name, t.counts))
+		p.Targets = append(p.Targets, verdictTarget(t.Name, t.counts, t.Versions))
 	}
 	return p
 }
@@ -104,7 +104,7 @@ func (u Unproven) name() string {
 	return name
 }
 
-func verdictTarget(name string, c checkpoint.Counts) verdict.Target {
+func verdictTarget(name string, c checkpoint.Counts, v *Versions) verdict.Target {
 	t := verdict.Target{
 		Name:       name,
 		Slots:      verdict.Slots(slotsOf(c)),
@@ -123,6 +123,15 @@ func verdictTarget(name string, c checkpoint.Counts) verdict.Target {
 	}
 	for origin, n := range c.Origins {
 		t.Origins[string(origin)] = n
+	}
+	if v != nil {
+		t.Versions, t.VersionOrigins = map[string]int64{}, map[string]int64{}
+		for arn, n := range v.counts.Keys {
+			t.Versions[arn] = n.Slots - n.Unreadable
+		}
+		for origin, n := range v.counts.Origins {
+			t.VersionOrigins[string(origin)] = n
+		}
 	}
 	return t
 }

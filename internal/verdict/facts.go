@@ -128,7 +128,18 @@ func isRead(p *Pass) bool { return p.Complete && !p.Incremental }
 
 // complete reports whether a pass can prove something about the key and all targets of the job.
 func (f *facts) complete(p *Pass) bool {
-	return isRead(p) && !p.OtherJob && f.asked(p)
+	return isRead(p) && !p.OtherJob && f.asked(p) && p.HasVersions(f.VersionsOf)
+}
+
+// HasVersions reports whether the pass read the old versions of these targets.
+func (p *Pass) HasVersions(targets []string) bool {
+	for _, name := range targets {
+		read := func(t Target) bool { return t.Name == name && t.Versions != nil }
+		if !slices.ContainsFunc(p.Targets, read) {
+			return false
+		}
+	}
+	return true
 }
 
 // asked reports whether the key was a source key of a pass.
@@ -164,6 +175,9 @@ func (f *facts) count(p *Pass) (c counts) {
 			uncounted -= n
 		}
 		c.failed.unknown += max(uncounted, 0)
+		for origin, n := range t.VersionOrigins {
+			c.failed.add(f.Key.classOf(origin), n)
+		}
 	}
 	waived := waivedOf(p, f.Key, f.Waivers, f.Now)
 	for _, w := range waived {

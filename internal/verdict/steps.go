@@ -83,7 +83,7 @@ func (f *facts) expireVersions() []Step {
 
 func (f *facts) readAll() []Step {
 	for _, p := range f.since {
-		if !p.ReadOnly && !p.OtherJob && p.Number > 0 {
+		if !p.ReadOnly && !p.OtherJob && p.Number > 0 && !p.Complete {
 			return append(f.usable(), Step{"Finish the pass.", f.rotator("run")},
 				Step{"Prove that no ciphertext is left.", f.rotator("verify")})
 		}

@@ -247,6 +247,8 @@ func (f *facts) noLook() string {
 		return none + " " + upper(p.Name()) + " belongs to another version of the job file."
 	case !f.asked(p):
 		return none + " The key was not a source key of " + p.Name() + "."
+	case isRead(p) && !p.HasVersions(f.VersionsOf):
+		return none + " " + upper(p.Name()) + " did not read the old versions of objects."
 	case p.Incremental:
 		return none + " " + upper(p.Name()) + " read only what had changed since an earlier pass."
 	}

@@ -67,9 +67,12 @@ type Input struct {
 	Passes      []Pass // in any order
 	// Working is true while a run or a retry is working on the job. What it has not saved yet is
 	// not in Passes.
-	Working   bool
-	LastUsage Usage
-	Trail     Trail
+	Working bool
+	// VersionsOf names the targets whose old versions must have been read. A pass that did not
+	// read them is not complete.
+	VersionsOf []string
+	LastUsage  Usage
+	Trail      Trail
 	// Copies are the copies of old ciphertexts, and the kinds that were looked for in vain. It is
 	// nil if none were looked for.
 	Copies  []Copy
@@ -146,9 +149,11 @@ type Target struct {
 	// Origins counts failed slots by what is known about their key: an ARN, a header token with
 	// the prefix "token:", or one of the constants.
 	Origins map[string]int64
-	// Versions counts the old versions of objects by the ARN of their key. It is nil if the job
-	// does not read old versions.
-	Versions map[string]int64
+	// Versions counts the old versions of objects by the ARN of their key, without those that KMS
+	// cannot decrypt. It is nil if the pass did not read old versions. VersionOrigins is Origins
+	// for old versions.
+	Versions       map[string]int64
+	VersionOrigins map[string]int64
 	// RowsInPart and Bodies count rows and objects of which only a part was read.
 	RowsInPart, Bodies int64
 }

@@ -34,18 +34,35 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 	if err != nil {
 		return scan.Item{}, err
 	}
+	return b.load(ctx, ref, address{key: key})
+}
+
+// address is the address of an object, or of one of its versions if version is not "".
+type address struct{ key, version string }
+
+// id returns the version for a request, or nil.
+func (a address) id() *string {
+	if a.version == "" {
+		return nil
+	}
+	return &a.version
+}
+
+func (b *Bucket) load(ctx context.Context, ref scan.Ref, at address) (scan.Item, error) {
+	key := at.key
 	for range loadAttempts {
 		if b.config.NeedsBody == nil {
-			item, err := b.get(ctx, ref, key, nil)
+			item, err := b.get(ctx, ref, at, nil)
 			if awserr.Status(err) != http.StatusPreconditionFailed {
 				return item, err
 			}
 			continue
 		}
-		at := time.Now()
+		began := time.Now()
 		found, err := b.head(ctx, &s3.HeadObjectInput{
 			Bucket:       &b.config.Bucket,
 			Key:          &key,
+			VersionId:    at.id(),
 			ChecksumMode: types.ChecksumModeEnabled,
 		})
 		if err != nil {
@@ -60,12 +77,12 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 				return scan.Item{}, err
 			}
 			if !b.config.AllBodies || !fits {
-				return b.item(ref, key, found, at, nil, false), nil
+				return b.item(ref, key, found, began, nil, false), nil
 			}
 		} else if !fits {
 			return scan.Item{}, errTooLarge()
 		}
-		item, err := b.get(ctx, ref, key, found.ETag)
+		item, err := b.get(ctx, ref, at, found.ETag)
 		if awserr.Status(err) != http.StatusPreconditionFailed {
 			return item, err
 		}
@@ -78,10 +95,10 @@ func (b *Bucket) Load(ctx context.Context, ref scan.Ref) (scan.Item, error) {
 // body. If the budget is not available, get closes the connection before it waits, because
 // the service would close it meanwhile. Then it requests the same ETag again.
 func (b *Bucket) get(
-	ctx context.Context, ref scan.Ref, key string, match *string,
+	ctx context.Context, ref scan.Ref, at address, match *string,
 ) (scan.Item, error) {
-	at := time.Now()
-	out, err := b.open(ctx, key, match)
+	began := time.Now()
+	out, err := b.open(ctx, at, match)
 	if err != nil {
 		return scan.Item{}, err
 	}
@@ -93,8 +110,8 @@ func (b *Bucket) get(
 		if give, err = b.config.Memory.Acquire(ctx, size); err != nil {
 			return scan.Item{}, err
 		}
-		at = time.Now()
-		if out, err = b.open(ctx, key, out.ETag); err != nil {
+		began = time.Now()
+		if out, err = b.open(ctx, at, out.ETag); err != nil {
 			give()
 			return scan.Item{}, err
 		}
@@ -105,7 +122,7 @@ func (b *Bucket) get(
 		give()
 		return scan.Item{}, err
 	}
-	item := b.item(ref, key, headOf(out), at, body, true)
+	item := b.item(ref, at.key, headOf(out), began, body, true)
 	item.Release = give
 	return item, nil
 }
@@ -140,10 +157,13 @@ func (b *Bucket) readBody(r io.Reader, length *int64) ([]byte, error) {
 
 // open sends a GET and returns the response, if the object can be read and written back. The
 // caller must close its body.
-func (b *Bucket) open(ctx context.Context, key string, match *string) (*s3.GetObjectOutput, error) {
+func (b *Bucket) open(
+	ctx context.Context, at address, match *string,
+) (*s3.GetObjectOutput, error) {
 	out, err := b.config.Client.GetObject(ctx, &s3.GetObjectInput{
 		Bucket:       &b.config.Bucket,
-		Key:          &key,
+		Key:          &at.key,
+		VersionId:    at.id(),
 		IfMatch:      match,
 		ChecksumMode: types.ChecksumModeEnabled,
 	},

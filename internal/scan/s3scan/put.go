@@ -54,7 +54,7 @@ func (b *Bucket) rewriteMetadata(ctx context.Context, object *scan.Object, read 
 	if read.hasBody {
 		return b.rewrite(ctx, object, read, true)
 	}
-	item, err := b.get(ctx, refOf(object.Key), object.Key, &read.properties.etag)
+	item, err := b.get(ctx, refOf(object.Key), address{key: object.Key}, &read.properties.etag)
 	if isConditionFailed(err) {
 		return scan.ErrChanged
 	}
