@@ -396,8 +396,8 @@ func verdictMutants() []mutant {
 			"Key: verdict.Key{State: k.State, Disabled", "Key: verdict.Key{Disabled",
 			[]string{"./cmd/rotator", "-run", "TestScripts/verdict"}},
 		{"the gate ignores a pass of another job file", "cmd/rotator/stored_passes.go",
-			"k.pass.OtherJob = !same\n\t\tk.pass.Exceptions",
-			"_ = same\n\t\tk.pass.Exceptions",
+			"k.pass.OtherJob = !same\n\t\tk.provesFor(job)\n\t\tk.pass.Exceptions",
+			"_ = same\n\t\tk.provesFor(job)\n\t\tk.pass.Exceptions",
 			[]string{"./cmd/rotator", "-run", "TestScripts/verdict"}},
 	}
 }
