@@ -184,11 +184,11 @@ func in(p *checkpoint.Location) string {
 	if p == nil {
 		return ""
 	}
-	return " in " + locationText(*p)
+	return " in " + PlaceText(*p)
 }
 
-// locationText describes the location of a target.
-func locationText(p checkpoint.Location) string {
+// PlaceText describes the location of a target.
+func PlaceText(p checkpoint.Location) string {
 	var parts []string
 	switch p.Kind {
 	case checkpoint.LocationDynamoDB:

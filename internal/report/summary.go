@@ -23,17 +23,19 @@ type Summary struct {
 	Mode    Mode   `json:"mode"`
 	Pass    int    `json:"pass"` // 0 for audit and verify, which belong to no pass
 	// ReadPass is the number of a stored read-only pass, or 0.
-	ReadPass  int      `json:"read_pass,omitempty"`
-	Status    string   `json:"status"`
-	Converged bool     `json:"converged"`
-	Slots     Slots    `json:"slots"`
-	Items     Items    `json:"items"`
-	KMS       KMS      `json:"kms"`
-	Sample    Sample   `json:"sample"`
-	Keys      []Key    `json:"keys"`
-	Reasons   []Reason `json:"reasons"`
-	Targets   []Target `json:"targets"`
-	Search    Search   `json:"search"`
+	ReadPass  int    `json:"read_pass,omitempty"`
+	Status    string `json:"status"`
+	Converged bool   `json:"converged"`
+	// Convergence states whether the pass has converged, and why. It is empty before Conclude.
+	Convergence string   `json:"convergence,omitempty"`
+	Slots       Slots    `json:"slots"`
+	Items       Items    `json:"items"`
+	KMS         KMS      `json:"kms"`
+	Sample      Sample   `json:"sample"`
+	Keys        []Key    `json:"keys"`
+	Reasons     []Reason `json:"reasons"`
+	Targets     []Target `json:"targets"`
+	Search      Search   `json:"search"`
 	// Accepted has one entry for each accept rule of the job file.
 	Accepted []Accepted `json:"accepted,omitempty"`
 	// SourceKeys has one entry per source key: whether the key can be disabled.
@@ -368,6 +370,7 @@ func (s *Summary) Conclude() {
 	}
 	s.Converged = s.Status == Complete && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 &&
 		s.Unaccepted() == 0 && len(s.NotProven) == 0 && !s.doubtful && s.OldVersionsLeft() == 0
+	s.Convergence = s.convergence()
 	s.SourceKeys, s.Verdicts = []SourceKey{}, []verdict.Verdict{}
 	for _, key := range s.sourceKeys() {
 		s.SourceKeys = append(s.SourceKeys, decideKey(s.factsOf(key)))

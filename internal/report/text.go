@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -43,7 +44,7 @@ func (s *Summary) Text(w io.Writer) error {
 		out.line("slots without a request\t%d by ciphertext header (%d checked), "+
 			"%d with the blob of another slot", saved.Header, saved.Checked, saved.Shared)
 	}
-	out.line("converged\t%s", s.convergence())
+	out.line("converged\t%s", cmp.Or(s.Convergence, s.convergence()))
 	for _, note := range s.Notes {
 		out.line("note\t%s", note)
 	}
@@ -210,7 +211,7 @@ func (l *lines) locations(targets []Target) {
 		}
 		where := "not recorded by an earlier version"
 		if t.Location != nil {
-			where = locationText(*t.Location)
+			where = PlaceText(*t.Location)
 		}
 		l.line("%s\t%s", t.Name, where)
 	}

@@ -21,7 +21,7 @@ type Sample struct {
 	Confidence float64 `json:"confidence"`
 	// AtMostWrong is the largest number of slots of the population whose header can be wrong,
 	// with this confidence. It is nil if a check disagreed.
-	AtMostWrong *int64 `json:"at_most_wrong"`
+	AtMostWrong *int64 `json:"at_most_wrong" jsonschema:"nullable"`
 	Method      string `json:"method"`
 }
 

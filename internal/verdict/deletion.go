@@ -10,7 +10,7 @@ import (
 type Deletion struct {
 	// NotBefore is when the last known copy of an old ciphertext is gone. It is nil if that is
 	// not known.
-	NotBefore *time.Time `json:"not_before"`
+	NotBefore *time.Time `json:"not_before" jsonschema:"nullable"`
 	// BlockedBy lists what must be gone or known before.
 	BlockedBy []string `json:"blocked_by"`
 	Sentence  string   `json:"sentence"`
