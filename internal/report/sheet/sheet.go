@@ -1,0 +1,158 @@
+// Package sheet writes the tables of a report as CSV, for spreadsheets: RFC 4180, UTF-8 without a
+// byte order mark, CRLF at the end of each row. A cell that a spreadsheet would read as a formula
+// begins with an apostrophe. Characters that must not be printed are escaped.
+package sheet
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/printable"
+	"rotator/internal/report/document"
+)
+
+// The tables.
+const (
+	Inventory  = "inventory"
+	Exceptions = "exceptions"
+	Copies     = "copies"
+	Passes     = "passes"
+)
+
+// Tables returns the names of the tables.
+func Tables() []string { return []string{Inventory, Exceptions, Copies, Passes} }
+
+// Write writes a table of a document with a head.
+func Write(w io.Writer, d *document.Document, table string) error {
+	switch table {
+	case Inventory:
+		return inventory(w, d)
+	case Exceptions:
+		return WriteExceptions(w, func(yield func(checkpoint.LedgerEntry, error) bool) {
+			for _, e := range d.Exceptions.Listed {
+				if !yield(e, nil) {
+					return
+				}
+			}
+		})
+	case Copies:
+		return copyRows(w, d)
+	case Passes:
+		return passes(w, d)
+	}
+	return fmt.Errorf("there is no table %q", table)
+}
+
+// rows writes CSV and keeps the first error.
+type rows struct{ w *csv.Writer }
+
+func newRows(w io.Writer, head ...string) rows {
+	r := rows{csv.NewWriter(w)}
+	r.w.UseCRLF = true
+	r.row(head...)
+	return r
+}
+
+// row writes one row. The error is kept by the csv.Writer and returned by end.
+func (r rows) row(cells ...string) {
+	for i, text := range cells {
+		cells[i] = safe(text)
+	}
+	_ = r.w.Write(cells)
+}
+
+func (r rows) end() error {
+	r.w.Flush()
+	return r.w.Error()
+}
+
+// safe returns a text as a cell. A text that a spreadsheet would read as a formula gets an
+// apostrophe.
+func safe(text string) string {
+	text = printable.Text(text)
+	if text != "" && strings.ContainsRune("=+-@", rune(text[0])) {
+		return "'" + text
+	}
+	return text
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// moment returns a time in RFC 3339, or "" if it is not known.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func inventory(w io.Writer, d *document.Document) error {
+	r := newRows(w, "job", "key_arn", "alias", "role", "target", "place", "kind", "format",
+		"slots_before", "slots_after", "by_kms", "by_header")
+	for _, h := range d.Inventory {
+		job := h.Job
+		if job == "" {
+			job = d.Job
+		}
+		before := ""
+		if h.Before != nil {
+			before = number(*h.Before)
+		}
+		r.row(job, h.Key, h.Alias, string(h.Role), h.Target, h.Place, h.Kind, h.Format, before,
+			number(h.After), number(h.ByKMS()), number(h.ByHeader))
+	}
+	return r.end()
+}
+
+// WriteExceptions writes the table of exceptions. It holds one entry in memory at a time.
+func WriteExceptions(w io.Writer, entries iter.Seq2[checkpoint.LedgerEntry, error]) error {
+	r := newRows(w, "target", "ref", "path", "outcome", "reason", "header_key", "key",
+		"blob_sha256", "attempts", "at", "detail", "accepted_by_rule")
+	for e, err := range entries {
+		if err != nil {
+			return err
+		}
+		accepted := ""
+		if e.Accepted > 0 {
+			accepted = number(int64(e.Accepted))
+		}
+		r.row(e.Target, e.Ref, e.Path, e.Outcome, e.Reason, e.HeaderKey, e.Key, e.Blob,
+			number(int64(e.Attempts)), moment(e.At), e.Detail, accepted)
+	}
+	return r.end()
+}
+
+func copyRows(w io.Writer, d *document.Document) error {
+	r := newRows(w, "kind", "target", "place", "state", "count", "bytes", "until", "no_end", "api",
+		"missing_permission", "detail")
+	for _, c := range d.Copies {
+		r.row(string(c.Kind), c.Target, c.Place, string(c.State), number(c.Count), number(c.Bytes),
+			moment(c.Until), strconv.FormatBool(c.NoEnd), c.API, c.MissingPermission, c.Detail)
+	}
+	return r.end()
+}
+
+func passes(w io.Writer, d *document.Document) error {
+	r := newRows(w, "job", "kind", "number", "command", "status", "began", "ended", "caller",
+		"version", "seen", "rotated", "current", "remaining", "foreign", "failed", "conflict",
+		"gone", "under_source_before", "under_source_after", "kms_requests", "reported")
+	for _, p := range d.Passes {
+		job := p.Job
+		if job == "" {
+			job = d.Job
+		}
+		s := p.Slots
+		r.row(job, p.Kind, number(int64(p.Number)), p.Command, p.Status, moment(p.Began),
+			moment(p.Ended), p.Caller, p.Version, number(s.Seen), number(s.Rotated),
+			number(s.Current), number(s.Remaining), number(s.Foreign), number(s.Failed),
+			number(s.Conflict), number(s.Gone), number(p.Found), number(p.Left),
+			number(p.KMS.Requests), strconv.FormatBool(p.Reported))
+	}
+	return r.end()
+}
