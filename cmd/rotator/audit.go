@@ -261,7 +261,7 @@ func (s *session) concludeReadOnly(ctx context.Context, p *pass) error {
 	s.noteSources()
 	s.keeper.keep(ctx, s, p)
 	s.judgeRead(ctx)
-	return s.write()
+	return s.writeDocument(ctx)
 }
 
 // walk runs one pass over all targets with a checkpoint in memory. worked is the error that

@@ -117,9 +117,12 @@ func lastMove(ctx context.Context, c *jobFlags, job *config.Job) time.Time {
 	return time.Time{}
 }
 
-// factsOfCopies returns the rows as a verdict needs them. The row for copies elsewhere is left
-// out, because every verdict states it.
+// factsOfCopies returns the rows as a verdict needs them, or nil without a result. The row for
+// copies elsewhere is left out, because every verdict states it.
 func factsOfCopies(r *copies.Result) []verdict.Copy {
+	if r == nil {
+		return nil
+	}
 	list := []verdict.Copy{}
 	for _, row := range r.Rows {
 		if row.Kind == copies.Elsewhere {

@@ -14,6 +14,7 @@ import (
 	"rotator/internal/printable"
 	"rotator/internal/redact"
 	"rotator/internal/report"
+	"rotator/internal/report/document"
 )
 
 // exceptions collects the exceptions of a read-only pass, which has no ledger.
@@ -21,7 +22,8 @@ import (
 // the result.
 type exceptions struct {
 	examples report.Examples
-	file     *exceptionsFile // nil without --exceptions
+	listed   []checkpoint.LedgerEntry // the first ones, for the report
+	file     *exceptionsFile          // nil without --exceptions
 	failed   failedSlots
 }
 
@@ -60,6 +62,9 @@ func (e *exceptions) add(entries []checkpoint.LedgerEntry) error {
 	for _, entry := range entries {
 		e.examples.Add(entry)
 		e.failed.add(entry)
+		if len(e.listed) < document.MaxListed {
+			e.listed = append(e.listed, entry)
+		}
 		if e.file == nil {
 			continue
 		}
@@ -72,7 +77,7 @@ func (e *exceptions) add(entries []checkpoint.LedgerEntry) error {
 
 // restart discards all exceptions, because the pass begins again.
 func (e *exceptions) restart() error {
-	e.examples = report.Examples{}
+	e.examples, e.listed = report.Examples{}, nil
 	e.failed = failedSlots{asymmetric: e.failed.asymmetric}
 	if e.file == nil {
 		return nil

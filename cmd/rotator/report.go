@@ -20,11 +20,14 @@ import (
 	"rotator/internal/printable"
 	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
+	"rotator/internal/report/document"
+	"rotator/internal/report/sheet"
 )
 
 func newReportCommand(std streams) *cobra.Command {
 	var o reportOptions
-	cmd := jobCommand(std, "report", "Print the result and the evidence of the last pass",
+	c := &jobFlags{streams: std, forms: formsOf("report")}
+	cmd := commandOf(c, "report", "Print the result and the evidence of the last pass",
 		`Print the result of the last pass, or of the pass given by --pass, or of the read-only
 pass given by --read-pass: the stored result of an audit or verify. With --history, list all
 passes and read-only passes. Report reads only the checkpoint and calls no service other
@@ -32,6 +35,10 @@ than that of the checkpoint. With --ledger it lists
 the slots that could not be moved; with -o json, as one JSON object per line. With --check
 it also verifies the audit log: every line, the chain of hashes, and that the log contains
 every line that the checkpoint has recorded.
+
+With --from it makes the report from a saved one (-o json), in any form. It then needs
+neither the job file nor the checkpoint. Several saved reports are merged. With --diff it
+compares two saved reports. See docs/report.md.
 
 With --verdict it prints only whether each source key can be disabled, and what to do next.
 This takes all stored passes into account. Use it as a gate before a key is disabled or
@@ -50,6 +57,7 @@ about the keys. For other codes see docs/exit-codes.md.`,
 			return reportJob(ctx, c, job, o)
 		})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return o.validate(cmd.Flags()) }
+	o.saved.addTo(cmd, c)
 	cmd.Flags().IntVar(&o.pass, "pass", 0, "number of the pass (default: the last one)")
 	cmd.Flags().IntVar(&o.readPass, "read-pass", 0, "number of a read-only pass")
 	cmd.Flags().BoolVar(&o.history, "history", false, "list all passes and read-only passes")
@@ -66,6 +74,7 @@ type reportOptions struct {
 	check, ledger bool
 	history       bool
 	verdict       verdictFlags
+	saved         savedFlags
 }
 
 func (o reportOptions) validate(flags *pflag.FlagSet) error {
@@ -82,6 +91,9 @@ func (o reportOptions) validate(flags *pflag.FlagSet) error {
 	case read && (flags.Changed("pass") || o.check || o.ledger):
 		return usagef("--read-pass cannot be combined with --pass, --check or --ledger: a " +
 			"read-only pass has no ledger and no audit log")
+	}
+	if err := onlyTextAndJSON(flags, "history", "ledger", "verdict"); err != nil {
+		return err
 	}
 	return o.verdict.validate(flags)
 }
@@ -104,10 +116,16 @@ func reportRead(ctx context.Context, c *jobFlags, job *config.Job, o reportOptio
 		return &storageError{what: "read the checkpoint", err: err}
 	}
 	summary := readSummary(read, job.Job, "report")
+	if o.verdict, err = o.verdict.askCopies(ctx, c, job); err != nil {
+		return err
+	}
 	if err := o.verdict.judgeStored(ctx, c, passes, job, summary, true); err != nil {
 		return err
 	}
-	return c.printStored(summary)
+	return c.printReport(ctx, passes, job, summary, document.Input{
+		Exceptions: listedOf(read),
+		Copies:     o.verdict.found,
+	})
 }
 
 // noReadPass returns the error for a number without a read-only pass.
@@ -124,14 +142,6 @@ func noReadPass(
 	}
 	return usagef("--read-pass %d: the checkpoint has no such read-only pass of job %s; the last "+
 		"number is %d", number, job.Job, last)
-}
-
-// printStored writes the result of a stored pass to stdout, if its figures add up.
-func (c *jobFlags) printStored(summary *report.Summary) error {
-	if err := addsUp(summary); err != nil {
-		return err
-	}
-	return c.printSummary(summary)
 }
 
 // addsUp returns an error with the exit code 73 if the figures of stored records contradict each
@@ -162,8 +172,11 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 	if err != nil {
 		return err
 	}
-	if o.ledger {
+	switch {
+	case o.ledger:
 		return c.printLedger(ctx, passes, record, job)
+	case c.table == sheet.Exceptions:
+		return c.printLedgerSheet(ctx, passes, record, job)
 	}
 	summary, err := recorded(ctx, passes, record, job, "report")
 	if err != nil {
@@ -176,11 +189,21 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 		}
 		summary.Notes = append(summary.Notes, notes...)
 	}
+	if o.verdict, err = o.verdict.askCopies(ctx, c, job); err != nil {
+		return err
+	}
 	err = o.verdict.judgeStored(ctx, c, passes, job, summary, o.pass > 0)
 	if err != nil {
 		return err
 	}
-	return c.printStored(summary)
+	listed, err := c.firstExceptions(ctx, passes, record, job)
+	if err != nil {
+		return err
+	}
+	return c.printReport(ctx, passes, job, summary, document.Input{
+		Exceptions: listed,
+		Copies:     o.verdict.found,
+	})
 }
 
 // logFile names an audit log of a pass.
@@ -279,7 +302,7 @@ func headerKey(e checkpoint.LedgerEntry, tokens map[string]string) string {
 func (c *jobFlags) printLedger(
 	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job,
 ) error {
-	accepts, err := acceptedBy(ctx, passes, record, job)
+	entries, err := ledgerOf(ctx, passes, record, job)
 	if err != nil {
 		return err
 	}
@@ -288,26 +311,22 @@ func (c *jobFlags) printLedger(
 	if c.output == "text" {
 		fmt.Fprintln(w, "TARGET\tITEM\tSLOT\tOUTCOME\tREASON\tKEY\tATTEMPTS\tACCEPTED\tDETAIL")
 	}
-	for chunk, err := range passes.Ledger(ctx, record) {
+	for e, err := range entries {
 		if err != nil {
-			return &storageError{what: "read the ledger", err: err}
+			return err
 		}
-		for _, e := range chunk.Entries {
-			e.Accepted, e.HeaderKey = accepts(e), headerKey(e, record.TokenKeys)
-			if c.output == "json" {
-				if err := encoder.Encode(e); err != nil {
-					return err
-				}
-				continue
+		if c.output == "json" {
+			if err := encoder.Encode(e); err != nil {
+				return err
 			}
-			rule := "-"
-			if e.Accepted > 0 {
-				rule = fmt.Sprintf("accept[%d]", e.Accepted-1)
-			}
-			_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Target,
-				e.Ref, e.Path,
-				e.Outcome, e.Reason, e.Key, e.Attempts, rule, e.Detail)
+			continue
 		}
+		rule := "-"
+		if e.Accepted > 0 {
+			rule = fmt.Sprintf("accept[%d]", e.Accepted-1)
+		}
+		_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Target, e.Ref, e.Path,
+			e.Outcome, e.Reason, e.Key, e.Attempts, rule, e.Detail)
 	}
 	return w.Flush()
 }

@@ -62,6 +62,8 @@ type jobFlags struct {
 	streams
 	file    string
 	output  string
+	forms   []string // the values of output that the command has
+	table   string   // with the output csv
 	verbose bool
 	sdk     bool
 	exact   bool // of the commands that send ReEncrypt requests
@@ -165,7 +167,14 @@ func jobCommand(
 	std streams, use, short, long string,
 	work func(context.Context, *jobFlags, *config.Job) error,
 ) *cobra.Command {
-	c := &jobFlags{streams: std}
+	return commandOf(&jobFlags{streams: std, forms: formsOf(use)}, use, short, long, work)
+}
+
+// commandOf is jobCommand with the flags that the caller keeps.
+func commandOf(
+	c *jobFlags, use, short, long string,
+	work func(context.Context, *jobFlags, *config.Job) error,
+) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Long: long, Args: noArguments}
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.stop.names(cmd.Name(), c.file)
@@ -173,7 +182,8 @@ func jobCommand(
 	}
 	cmd.Flags().StringVarP(&c.file, "file", "f", "job.yaml", "job file")
 	cmd.Flags().StringVarP(&c.output, "output", "o", "text",
-		"format of the result on stdout: text or json")
+		"format of the result on stdout: "+listForms(c.forms))
+	c.addTable(cmd.Flags())
 	cmd.Flags().BoolVarP(&c.verbose, "verbose", "v", false, "log at the debug level")
 	cmd.Flags().BoolVar(&c.sdk, "sdk", false,
 		"send all requests through the stock AWS SDK (more CPU time, same results)")
@@ -184,8 +194,8 @@ func jobCommand(
 func (c *jobFlags) onJob(
 	ctx context.Context, work func(context.Context, *jobFlags, *config.Job) error,
 ) error {
-	if c.output != "text" && c.output != "json" {
-		return usagef("-o %s: the formats are text and json", c.output)
+	if err := c.validateForm(); err != nil {
+		return err
 	}
 	if c.verbose {
 		c.level.SetLevel(zapcore.DebugLevel)

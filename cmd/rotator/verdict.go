@@ -13,6 +13,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/copies"
 	"rotator/internal/report"
 	"rotator/internal/verdict"
 	"rotator/internal/version"
@@ -106,6 +107,7 @@ type verdictFlags struct {
 	copies  bool
 	maxAge  time.Duration
 	waivers string
+	found   *copies.Result // of copies; nil if AWS was not asked
 }
 
 // addTo adds the flags to a command.
@@ -115,7 +117,7 @@ func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.watch, "watch", false,
 		"with --verdict: ask KMS and CloudTrail about the source keys, as rotator watch does")
 	flags.BoolVar(&f.copies, "copies", false,
-		"with --verdict: ask AWS about copies of old ciphertexts, as rotator copies does")
+		"ask AWS about copies of old ciphertexts, as rotator copies does")
 	flags.DurationVar(&f.maxAge, "max-age", defaultMaxAge,
 		"how old the proof for an enabled key may be")
 	flags.StringVar(&f.waivers, "waivers", "",
@@ -129,9 +131,6 @@ func (f *verdictFlags) validate(flags *pflag.FlagSet) error {
 	if f.watch && !f.gate {
 		return usagef("--watch needs --verdict; rotator watch reports on the keys alone")
 	}
-	if f.copies && !f.gate {
-		return usagef("--copies needs --verdict; rotator copies reports on the copies alone")
-	}
 	for _, other := range []string{"ledger", "check", "pass", "read-pass", "history"} {
 		if f.gate && flags.Changed(other) {
 			return usagef("--verdict and --%s cannot be combined: the verdict takes all stored "+
@@ -139,8 +138,9 @@ func (f *verdictFlags) validate(flags *pflag.FlagSet) error {
 		}
 	}
 	if (flags.Changed("ledger") || flags.Changed("history")) &&
-		(flags.Changed("max-age") || flags.Changed("waivers")) {
-		return usagef("--ledger and --history cannot be combined with --max-age or --waivers")
+		(flags.Changed("max-age") || flags.Changed("waivers") || f.copies) {
+		return usagef("--ledger and --history cannot be combined with --max-age, --waivers or " +
+			"--copies")
 	}
 	return nil
 }
@@ -173,14 +173,10 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 	if err != nil {
 		return err
 	}
-	input := f.input(time.Now().UTC(), job, h, waivers)
-	if f.copies {
-		found, err := findCopies(ctx, c, job)
-		if err != nil {
-			return err
-		}
-		input.Copies = factsOfCopies(found)
+	if f, err = f.askCopies(ctx, c, job); err != nil {
+		return err
 	}
+	input := f.input(time.Now().UTC(), job, h, waivers)
 	now := input.Now
 	if err := c.judgeIdle(ctx, passes, job, newest, input, keys); err != nil {
 		return err
@@ -247,9 +243,22 @@ func (f verdictFlags) input(
 		MaxAge:     f.maxAge,
 		JobFile:    job.File(),
 		Passes:     h.passes(verdict.Pass{}),
+		Copies:     factsOfCopies(f.found),
 		VersionsOf: job.VersionsOf(),
 		Waivers:    waivers,
 	}
+}
+
+// askCopies returns f with the copies of old ciphertexts, if --copies is set.
+func (f verdictFlags) askCopies(
+	ctx context.Context, c *jobFlags, job *config.Job,
+) (verdictFlags, error) {
+	if !f.copies {
+		return f, nil
+	}
+	found, err := findCopies(ctx, c, job)
+	f.found = found
+	return f, err
 }
 
 // watchPages is the maximum number of pages of the event history that --watch reads for each key.

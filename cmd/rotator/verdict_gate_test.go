@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/report"
+	"rotator/internal/report/document"
 )
 
 // proven returns a bench with a job whose verdict is that the source key can be disabled.
@@ -150,7 +152,7 @@ func TestWrongSumsAreNotPrinted(t *testing.T) {
 		counted.Error() != "bug: "+text {
 		t.Errorf("a result that was just counted: %d, %v", code, counted)
 	}
-	stored := flags.printStored(wrong)
+	stored := flags.printReport(context.Background(), nil, nil, wrong, document.Input{})
 	code, hint := exitCode("report", stored)
 	if code != exitStorage || !strings.Contains(stored.Error(), text) ||
 		!strings.Contains(hint, "rotator verify") {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"rotator/internal/config"
+	"rotator/internal/report/document"
 	"rotator/internal/version"
 )
 
@@ -22,20 +23,33 @@ func newVersionCommand(std streams) *cobra.Command {
 }
 
 func newSchemaCommand(std streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON Schema of the job file",
-		Long:  "Print the JSON Schema of the job file, for editors and validators.",
-		Args:  noArguments,
-		RunE: func(*cobra.Command, []string) error {
-			schema, err := config.Schema()
+	write := func(schema func() ([]byte, error)) func(*cobra.Command, []string) error {
+		return func(*cobra.Command, []string) error {
+			text, err := schema()
 			if err != nil {
 				return err
 			}
-			_, err = std.out.Write(schema)
+			_, err = std.out.Write(text)
 			return err
-		},
+		}
 	}
+	cmd := &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the job file",
+		Long: `Print the JSON Schema of the job file, for editors and validators.
+rotator schema report prints that of the JSON form of audit, verify and report.`,
+		Args: noArguments,
+		RunE: write(config.Schema),
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:   "report",
+		Short: "Print the JSON Schema of the report",
+		Long: "Print the JSON Schema of the JSON form of audit, verify and report. Later minor " +
+			"versions only add members.",
+		Args: noArguments,
+		RunE: write(document.JSONSchema),
+	})
+	return cmd
 }
 
 // newDemoCommand returns the command that was the demo. It refers to the program that has
