@@ -52,6 +52,9 @@ func (b *binder) bind(node *yaml.Node, into reflect.Value, field string) {
 	case reflect.TypeFor[Duration]():
 		b.bindDuration(node, into, field)
 		return
+	case reflect.TypeFor[Size]():
+		b.bindSize(node, into, field)
+		return
 	case reflect.TypeFor[Share]():
 		b.bindShare(node, into, field)
 		return
@@ -236,6 +239,29 @@ func (b *binder) bindDuration(node *yaml.Node, into reflect.Value, field string)
 		return
 	}
 	into.SetInt(int64(d))
+}
+
+// sizeForm matches a size of less than a terabyte.
+var sizeForm = regexp.MustCompile(`^([0-9]{1,6})(KiB|MiB)$`)
+
+func (b *binder) bindSize(node *yaml.Node, into reflect.Value, field string) {
+	const want = "must be a number with the unit KiB or MiB, such as 512KiB or 32MiB"
+	if !isText(node) {
+		b.refuse(node, field, want+", not "+kind(node))
+		return
+	}
+	text, ok := b.text(node, field)
+	if !ok {
+		return
+	}
+	parts := sizeForm.FindStringSubmatch(text)
+	if parts == nil {
+		b.refuse(node, field, want)
+		return
+	}
+	number, _ := strconv.ParseInt(parts[1], 10, 64) // at most 6 digits
+	unit := map[string]Size{"KiB": KiB, "MiB": MiB}[parts[2]]
+	into.SetInt(number * int64(unit))
 }
 
 // bindShare sets a percentage. Its value is validated later.

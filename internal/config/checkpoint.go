@@ -37,6 +37,24 @@ func (j *Job) CheckpointLocation() CheckpointLocation {
 	return location
 }
 
+// EvidenceLocal is the value of Job.Evidence with which no segment is uploaded.
+const EvidenceLocal = "local"
+
+// evidencePrefix is the default place of segments below the prefix of a checkpoint.
+const evidencePrefix = "evidence/"
+
+// EvidenceLocation returns the location in S3 to which closed segments of the audit log are
+// uploaded. ok is false if there is none.
+func (j *Job) EvidenceLocation() (location CheckpointLocation, ok bool) {
+	if j.Evidence != "" {
+		location, _ = parseLocation(j.Evidence)
+		return location, location.Bucket != ""
+	}
+	location = j.CheckpointLocation()
+	location.Prefix += evidencePrefix
+	return location, location.Bucket != ""
+}
+
 var (
 	tableForm = regexp.MustCompile(`^([A-Za-z0-9_.-]{3,255}|` +
 		`arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]{3,255})$`)

@@ -48,3 +48,28 @@ func TestCheckpointLocations(t *testing.T) {
 		}
 	}
 }
+
+// TestEvidenceLocation: the segments of a job with a checkpoint in S3 are below its prefix. Other
+// jobs upload only if the job file names a place.
+func TestEvidenceLocation(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		checkpoint, evidence string
+		want                 CheckpointLocation // zero: nothing is uploaded
+	}{
+		{"file:state.db", "", CheckpointLocation{}},
+		{"dynamodb://state", "", CheckpointLocation{}},
+		{"dynamodb://state", "s3://log/a", CheckpointLocation{Bucket: "log", Prefix: "a/"}},
+		{"file:state.db", "s3://log", CheckpointLocation{Bucket: "log"}},
+		{"s3://state/p?region=eu-1", "",
+			CheckpointLocation{Bucket: "state", Prefix: "p/evidence/", Region: "eu-1"}},
+		{"s3://state/p?region=eu-1", "s3://log", CheckpointLocation{Bucket: "log"}},
+		{"s3://state", EvidenceLocal, CheckpointLocation{}},
+	} {
+		job := Job{Checkpoint: test.checkpoint, Evidence: test.evidence}
+		got, ok := job.EvidenceLocation()
+		if want := test.want.Bucket != ""; ok != want || ok && got != test.want {
+			t.Errorf("%s, %q: %+v, %v", test.checkpoint, test.evidence, got, ok)
+		}
+	}
+}

@@ -18,6 +18,7 @@ func (j *Job) setDefaults(directory string) {
 	setDefault(j, "source.algorithm", &j.Source.Algorithm, DefaultAlgorithm)
 	setDefault(j, "checkpoint", &j.Checkpoint, DefaultCheckpoint)
 	setDefault(j, "lease", &j.Lease, DefaultLease)
+	setDefault(j, "audit_log_segment", &j.AuditLogSegment, DefaultSegment)
 	setDefault(j, "stop_after", &j.StopAfter, DefaultStopAfter)
 	beside := under(directory, strings.TrimPrefix(DefaultCheckpoint, fileScheme))
 	if path, ok := strings.CutPrefix(j.Checkpoint, fileScheme); ok && path != "" {

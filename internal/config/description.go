@@ -53,6 +53,10 @@ func describeJob(field string) string {
 		return "Time after which other runs take over the partitions of a run that no longer renews its lease, at least 1s. Applies to a shared checkpoint. Default 30s."
 	case "AuditLog":
 		return "Append-only file with one line per changed ciphertext. A relative path is relative to the directory of the job file. If several runs share a checkpoint and a directory, each run uses its own file. Default: JOB.audit.jsonl, where JOB is the name of the job, in the directory of the checkpoint file or in .rotator."
+	case "AuditLogSegment":
+		return "Size of the lines, in plain form, after which a segment of the audit log is closed and compressed: 64KiB to 256MiB, in KiB or MiB. Default 32MiB."
+	case "Evidence":
+		return "Where runs upload the closed segments of their audit logs: s3://BUCKET/PREFIX, or local to upload none. Append ?region=, ?endpoint= and ?role_arn= to override the AWS configuration. Default: evidence/ below the prefix of a checkpoint in S3, and local for other checkpoints."
 	case "Workers":
 		return "Maximum number of chunks processed concurrently (25 items or one object each), 1 to 4096. Default: tuned automatically to reach the rate, up to 1024."
 	case "MaxOutage":

@@ -9,6 +9,7 @@
 package config
 
 import (
+	"fmt"
 	"math"
 	"regexp"
 	"strconv"
@@ -24,6 +25,9 @@ const (
 	DefaultLease      = Duration(30 * time.Second)
 	MinLease          = Duration(time.Second)
 	DefaultMtime      = MtimeUpdate
+	DefaultSegment    = 32 * MiB // of the audit log
+	MinSegment        = 64 * KiB
+	MaxSegment        = 256 * MiB
 	// DefaultStopAfter is small compared with any target. If 9 of 10 slots fail although
 	// the job file is right, the probability that the first 50 slots all fail is 1 in 200.
 	DefaultStopAfter = 50
@@ -91,6 +95,14 @@ type Job struct {
 	// run uses its own file. Default: JOB.audit.jsonl, where JOB is the name of the job, in
 	// the directory of the checkpoint file or in .rotator.
 	AuditLog string `yaml:"audit_log" jsonschema:"minLength=1"`
+	// Size of the lines, in plain form, after which a segment of the audit log is closed and
+	// compressed: 64KiB to 256MiB, in KiB or MiB. Default 32MiB.
+	AuditLogSegment Size `yaml:"audit_log_segment" jsonschema:"default=32MiB"`
+	// Where runs upload the closed segments of their audit logs: s3://BUCKET/PREFIX, or local
+	// to upload none. Append ?region=, ?endpoint= and ?role_arn= to override the AWS
+	// configuration. Default: evidence/ below the prefix of a checkpoint in S3, and local for
+	// other checkpoints.
+	Evidence string `yaml:"evidence" jsonschema:"pattern=^(s3://.+|local)$"`
 	// Maximum number of chunks processed concurrently (25 items or one object each), 1 to
 	// 4096. Default: tuned automatically to reach the rate, up to 1024.
 	Workers int `yaml:"workers" jsonschema:"minimum=1,maximum=4096"`
@@ -398,6 +410,22 @@ type Accept struct {
 	Until string `yaml:"until" jsonschema:"format=date,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`
 	// Reason for accepting these exceptions, for the report. Required.
 	Because string `yaml:"because" jsonschema:"required,minLength=1,maxLength=500"`
+}
+
+// Size is a number of bytes. In the file it has the unit KiB or MiB: 512KiB, 32MiB.
+type Size int64
+
+// The units of a Size.
+const (
+	KiB Size = 1 << 10
+	MiB Size = 1 << 20
+)
+
+func (s Size) String() string {
+	if s%MiB == 0 {
+		return fmt.Sprintf("%dMiB", s/MiB)
+	}
+	return fmt.Sprintf("%dKiB", s/KiB)
 }
 
 // Duration is a duration in the syntax of Go: 90s, 10m, 1h30m.

@@ -85,11 +85,12 @@ func TestDefaults(t *testing.T) {
 				Search: "read",
 			},
 		},
-		Checkpoint: "file:dir/.rotator/state.db",
-		AuditLog:   "dir/.rotator/a.audit.jsonl",
-		Lease:      DefaultLease,
-		MaxOutage:  Duration(10 * time.Minute),
-		StopAfter:  50,
+		Checkpoint:      "file:dir/.rotator/state.db",
+		AuditLog:        "dir/.rotator/a.audit.jsonl",
+		Lease:           DefaultLease,
+		MaxOutage:       Duration(10 * time.Minute),
+		AuditLogSegment: 32 << 20,
+		StopAfter:       50,
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(Job{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)

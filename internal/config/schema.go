@@ -34,6 +34,8 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	switch t {
 	case reflect.TypeFor[Duration]():
 		return &jsonschema.Schema{Type: "string", Pattern: durationForm.String()}
+	case reflect.TypeFor[Size]():
+		return &jsonschema.Schema{Type: "string", Pattern: sizeForm.String()}
 	case reflect.TypeFor[Segments]():
 		return &jsonschema.Schema{Default: autoWord, OneOf: []*jsonschema.Schema{
 			{Type: "integer", Minimum: "1", Maximum: json.Number(fmt.Sprint(int(mostSegments)))},

@@ -35,6 +35,8 @@ func (j *Job) validate(refused map[string]bool) []Problem {
 	c.files()
 	c.oneLine("checkpoint", c.job.Checkpoint)
 	c.oneLine("audit_log", c.job.AuditLog)
+	c.oneLine("evidence", c.job.Evidence)
+	c.evidence()
 	if len(j.Targets) == 0 {
 		c.add("targets", "is missing; add at least one target: - dynamodb: {table: NAME}, "+
 			"- s3: {bucket: NAME}, or - files: {root: DIRECTORY}")
@@ -293,6 +295,26 @@ func (c *checker) files() {
 	if c.job.source.written("audit_log") && c.job.AuditLog == "" {
 		c.add("audit_log", "has no path; remove it to store the log next to the checkpoint")
 	}
+}
+
+// evidence checks where the audit log is uploaded, and the size of its segments.
+func (c *checker) evidence() {
+	if s := c.job.AuditLogSegment; s < MinSegment || s > MaxSegment {
+		c.add("audit_log_segment", fmt.Sprintf("must be %s to %s", MinSegment, MaxSegment))
+	}
+	if !c.job.source.written("evidence") || c.job.Evidence == EvidenceLocal {
+		return
+	}
+	location, wrong := parseLocation(c.job.Evidence)
+	if location.Bucket == "" {
+		c.add("evidence", "must be s3://BUCKET/PREFIX, or local")
+		return
+	}
+	if wrong != "" {
+		c.add("evidence", wrong)
+		return
+	}
+	c.service("evidence", location.Endpoint, location.RoleARN)
 }
 
 // oneLine refuses control characters, which would make logs ambiguous.

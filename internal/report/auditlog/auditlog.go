@@ -38,8 +38,12 @@ type Log struct {
 	// SegmentSize is the number of bytes of plain lines after which a segment is closed. Open
 	// sets it. It must not be changed after the first line was written.
 	SegmentSize int64
+	// Closed, if it is set, is called after a segment was closed. It must not block, call the Log,
+	// or be changed after the first line was written.
+	Closed func()
 
 	mu      sync.Mutex
+	id      string
 	path    string
 	file    *os.File
 	job     string
@@ -80,6 +84,21 @@ func (l *Log) Head() (lines int64, hash string) {
 	return l.written.seq, string(l.written.head[:])
 }
 
+// ID returns the id of the log: the beginning of the hash of its first line, which has the time
+// and the job. It does not depend on the names of files. It is "" if the log has no lines, or if
+// its first segment cannot be read here.
+func (l *Log) ID() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.written.seq == 0 {
+		return ""
+	}
+	return l.id
+}
+
+// idLength is the length of the id of a log.
+const idLength = 32
+
 // Unclosed returns the error because of which the open segment is longer than SegmentSize, or
 // nil. No line is missing.
 func (l *Log) Unclosed() error {
@@ -116,6 +135,7 @@ func (l *Log) append(event string, records []rotate.Record) error {
 	}
 	if l.lines.seq == 0 {
 		text = l.lines.first(text, l.job, time.Now().UTC())
+		l.id = string(l.lines.head[:idLength])
 	}
 	if event == eventIntent {
 		text = l.lines.intended(text, records)

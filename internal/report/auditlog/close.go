@@ -12,19 +12,39 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// closeFull closes the open segment if it is large enough. If it cannot be closed, the
-// segment stays open and becomes longer. An error means that no line can be appended. It must
-// be called with mu held.
+// closeFull closes the open segment if it is large enough. It must be called with mu held.
 func (l *Log) closeFull() error {
 	if l.lines.plain < max(l.SegmentSize, l.closeAt) {
 		return nil
 	}
+	return l.closeOpen()
+}
+
+// CloseSegment closes the open segment, if it has lines, regardless of its size. If that fails,
+// the segment stays open, and Unclosed returns the reason. An error means that no line can be
+// appended.
+func (l *Log) CloseSegment() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil && l.size > 0 {
+		l.err = l.closeOpen()
+	}
+	return l.err
+}
+
+// closeOpen closes the open segment, which has lines. If it cannot be closed, the segment stays
+// open and becomes longer. An error means that no line can be appended. It must be called with mu
+// held.
+func (l *Log) closeOpen() error {
 	if l.closing = l.compress(); l.closing != nil {
 		l.closeAt = l.lines.plain + l.SegmentSize/4
 		return nil
 	}
 	if err := l.next(); err != nil { // the next Open continues where this ended
 		return fmt.Errorf("begin a segment of %s: %w", l.path, err)
+	}
+	if l.Closed != nil {
+		l.Closed()
 	}
 	return nil
 }

@@ -127,6 +127,7 @@ func (l *Log) resume() error {
 		return err
 	}
 	l.own, l.number = g.tail, begin.number
+	l.id = firstID(l.path, l.file, begin)
 	l.merge(g.found)
 	l.lines, l.written = newWriter(g.reader.chain), g.reader.chain
 	if !begin.empty {
@@ -147,6 +148,29 @@ func (l *Log) resume() error {
 		l.torn = int(begin.size - l.size)
 	}
 	return l.file.Truncate(l.size)
+}
+
+// firstID returns the id of the log at path, whose open segment is in file, or "".
+func firstID(path string, file io.ReaderAt, b beginning) string {
+	if b.number == 1 {
+		return idOf(io.NewSectionReader(file, 0, b.size))
+	}
+	closed, err := closedSegment(path, 1).open()
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = closed.Close() }()
+	return idOf(closed)
+}
+
+// idOf returns the id of a log from its first segment, or "" if its first line cannot be read.
+func idOf(first io.Reader) (id string) {
+	r := newReader(newChain(0, genesis), func(_ int64, text []byte) error {
+		id = string(hashOf(text)[:idLength])
+		return errNotRecord // to read no further
+	})
+	_, _ = r.read(first)
+	return id
 }
 
 // asEvidence is the advice for a log that cannot be continued.

@@ -138,29 +138,54 @@ func closedSegments(path string) (numbers []int64, err error) {
 	}
 }
 
-// closedFile is the content of a closed segment.
-type closedFile struct {
-	file *os.File
+// ClosedSegment is a closed segment of a log, here or elsewhere.
+type ClosedSegment struct {
+	Number int64
+	Name   string // of the file or object, for messages
+	Path   string // of the file; "" if it is elsewhere
+	// Open returns the compressed content.
+	Open func() (io.ReadCloser, error)
+}
+
+// Segments returns the closed segments of the log at path, in order.
+func Segments(path string) (list []ClosedSegment, err error) {
+	numbers, err := closedSegments(path)
+	for _, n := range numbers {
+		list = append(list, closedSegment(path, n))
+	}
+	return list, err
+}
+
+// closedSegment returns closed segment number n of the log at path.
+func closedSegment(path string, n int64) ClosedSegment {
+	name := segmentPath(path, n)
+	open := func() (io.ReadCloser, error) { return openRegular(name, os.O_RDONLY) }
+	return ClosedSegment{Number: n, Name: filepath.Base(name), Path: name, Open: open}
+}
+
+// content is the content of a closed segment.
+type content struct {
+	source io.Closer
 	*zstd.Decoder
 }
 
-// openClosed opens a closed segment for reading. Reading returns an error for a damaged file.
-func openClosed(path string) (*closedFile, error) {
-	file, err := openRegular(path, os.O_RDONLY)
+// open opens a segment for reading. Reading returns an error for a damaged file.
+func (s ClosedSegment) open() (*content, error) {
+	source, err := s.Open()
 	if err != nil {
 		return nil, err
 	}
-	decoder, err := newDecoder(file)
+	decoder, err := newDecoder(source)
 	if err != nil {
-		_ = file.Close()
+		_ = source.Close()
 		return nil, err
 	}
-	return &closedFile{file, decoder}, nil
+	return &content{source, decoder}, nil
 }
 
-func (c *closedFile) Close() error {
+func (c *content) Close() error {
 	c.Decoder.Close()
-	return c.file.Close()
+	return c.source.Close()
 }
 
 // newDecoder returns a decoder that uses one goroutine and little memory.
@@ -170,8 +195,12 @@ func newDecoder(r io.Reader) (*zstd.Decoder, error) {
 
 // readClosed reads closed segment number n of the log at path. The segment must be complete.
 func (r *reader) readClosed(path string, n int64) error {
-	name := segmentPath(path, n)
-	source, err := openClosed(name)
+	return r.readSegment(closedSegment(path, n))
+}
+
+// readSegment reads a closed segment, which must be complete.
+func (r *reader) readSegment(s ClosedSegment) error {
+	source, err := s.open()
 	if err != nil {
 		return err
 	}
@@ -180,16 +209,16 @@ func (r *reader) readClosed(path string, n int64) error {
 	chain := (*ChainError)(nil)
 	switch {
 	case errors.As(err, &chain):
-		chain.Detail = "in " + filepath.Base(name) + ": " + chain.Detail
+		chain.Detail = "in " + s.Name + ": " + chain.Detail
 		return chain
 	case err != nil && isPathError(err):
 		return err
 	case err != nil:
-		return r.broken(fmt.Sprintf("%s is damaged: %v", filepath.Base(name), err))
+		return r.broken(fmt.Sprintf("%s is damaged: %v", s.Name, err))
 	case len(rest) > 0 || !r.closed:
-		return r.broken(filepath.Base(name) + " is cut short")
-	case r.segment.Number != n:
-		return r.broken(fmt.Sprintf("%s is segment %d", filepath.Base(name), r.segment.Number))
+		return r.broken(s.Name + " is cut short")
+	case r.segment.Number != s.Number:
+		return r.broken(fmt.Sprintf("%s is segment %d", s.Name, r.segment.Number))
 	}
 	return nil
 }
@@ -203,7 +232,7 @@ func isPathError(err error) bool {
 // repeats reports whether the content of the open segment is the beginning of closed segment
 // number n. This is so if a process ended after it had closed the segment.
 func repeats(open io.Reader, path string, n int64) (bool, error) {
-	closed, err := openClosed(segmentPath(path, n))
+	closed, err := closedSegment(path, n).open()
 	if err != nil {
 		return false, err
 	}

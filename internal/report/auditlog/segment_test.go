@@ -258,7 +258,8 @@ func TestLostAndDamagedSegments(t *testing.T) {
 
 // tear removes the last bytes of the content of a closed segment.
 func tear(path string) error {
-	source, err := openClosed(path)
+	log, n, _ := SegmentOf(path)
+	source, err := closedSegment(log, n).open()
 	if err != nil {
 		return err
 	}

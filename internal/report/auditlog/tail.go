@@ -22,6 +22,7 @@ type Mark struct {
 	Name  string // of its file
 	Lines int64
 	Hash  string // of the last line
+	Log   string // id of the log; "" if it is unknown
 	// Here reports whether the log must be in this directory, because a process of
 	// this machine wrote it.
 	Here bool
@@ -105,8 +106,12 @@ func (l *Log) readBeside(path string) error {
 // changes. The changes of all pages in progress need less.
 const gathered = 32 << 20
 
-// The stored form of gathered bytes is at least this long.
-const gatheredStored = gathered / 4
+// The stored form of gathered bytes is at least this long, and closed segments of gathered bytes
+// are usually at least as long as gatheredClosed.
+const (
+	gatheredStored = gathered / 4
+	gatheredClosed = gathered / 16
+)
 
 // gathering is the result of reading the end of a log.
 type gathering struct {
@@ -118,7 +123,7 @@ type gathering struct {
 }
 
 // gather reads the changes at the end of a log and checks the chain of the lines that it
-// reads. It reads the open segment, and the closed segment before if the open one is short.
+// reads. It reads the open segment, and closed segments before if the open one is short.
 func (l *Log) gather(file *os.File, path string, b beginning) (*gathering, error) {
 	g := &gathering{
 		tail:   &tail{name: filepath.Base(path)},
@@ -128,14 +133,16 @@ func (l *Log) gather(file *os.File, path string, b beginning) (*gathering, error
 	g.reader = newReader(newChain(0, genesis), g.learn)
 	g.reader.anywhere = true
 	if b.before > 0 && (b.empty || b.size < gatheredStored) {
-		if err := g.reader.readClosed(path, b.before); err != nil {
-			return nil, withAdvice(err)
+		for n := firstGathered(path, b.before); n <= b.before; n++ {
+			if err := g.reader.readClosed(path, n); err != nil {
+				return nil, withAdvice(err)
+			}
+			clear(g.latest)
 		}
 	}
 	if b.empty {
 		return g, nil
 	}
-	clear(g.latest)
 	start := int64(0)
 	if b.old && b.size > gathered {
 		var err error
@@ -155,6 +162,22 @@ func (l *Log) gather(file *os.File, path string, b beginning) (*gathering, error
 	}
 	g.end = start + g.reader.size
 	return g, withAdvice(err)
+}
+
+// firstGathered returns the number of the first closed segment that gather reads, of those up to
+// number last. It is less than last if the segments are small.
+func firstGathered(path string, last int64) int64 {
+	first, size := last, int64(0)
+	for {
+		info, err := os.Stat(segmentPath(path, first))
+		if err != nil {
+			return min(first+1, last)
+		}
+		if size += info.Size(); size >= gatheredClosed || first == 1 {
+			return first
+		}
+		first--
+	}
 }
 
 // withAdvice adds the advice for a log that cannot be continued to a ChainError.

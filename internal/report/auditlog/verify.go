@@ -97,51 +97,118 @@ func peek(file *os.File) (s segment, err error) {
 // maxWalks is the number of times that a log is read if segments are closed meanwhile.
 const maxWalks = 5
 
+// Extent is what a log contains, as far as it was read.
+type Extent struct {
+	ID    string // of the log; "" if its first line was not read
+	Lines int64  // number of the last plain line
+	Gaps  []Gap  // in the order of the lines
+
+	hashes map[int64]string // of the lines that marks name
+}
+
+// Gap is a part of a log that is missing, between segments that exist.
+type Gap struct {
+	Segment    int64 // number of the first missing segment
+	From, Upto int64 // numbers of the missing plain lines
+}
+
+// Holds reports whether the log has the line of a mark.
+func (e *Extent) Holds(m Mark) bool { return m.Lines > 0 && e.hashes[m.Lines] == m.Hash }
+
+// HasLine reports whether the line with the number of a mark was read. It may be another line.
+func (e *Extent) HasLine(m Mark) bool { return e.hashes[m.Lines] != "" }
+
+// newExtent returns an Extent to which learn adds lines.
+func newExtent(marks []Mark) *Extent {
+	e := &Extent{hashes: map[int64]string{}}
+	for _, m := range marks {
+		e.hashes[m.Lines] = ""
+	}
+	return e
+}
+
+// learn adds one plain line.
+func (e *Extent) learn(number int64, text []byte) error {
+	if number == 1 {
+		e.ID = string(hashOf(text)[:idLength])
+	}
+	if _, marked := e.hashes[number]; marked {
+		e.hashes[number] = string(hashOf(text))
+	}
+	e.Lines = number
+	return nil
+}
+
+// Measure verifies all segments of the log at path. The result knows whether the log has the lines
+// of the marks. The error is a *ChainError for a damaged log.
+func Measure(path string, marks ...Mark) (e *Extent, err error) {
+	for range maxWalks {
+		var changed bool
+		var r *reader
+		e = newExtent(marks)
+		if r, changed, err = walk(path, e.learn); changed {
+			continue
+		}
+		if err != nil && r != nil && !errors.Is(err, fs.ErrNotExist) && !isPathError(err) &&
+			!IsForeign(err) {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		break
+	}
+	return e, err
+}
+
+// MeasureSegments verifies closed segments of one log, in the order of their numbers. A missing
+// segment is a gap, and no error. The error is a *ChainError for a damaged segment, or that of
+// ClosedSegment.Open.
+func MeasureSegments(segments []ClosedSegment, marks ...Mark) (*Extent, error) {
+	e := newExtent(marks)
+	r := newReader(newChain(0, genesis), e.learn)
+	next := int64(1)
+	for _, s := range segments {
+		before := r.seq
+		r.anywhere = s.Number != next
+		if err := r.readSegment(s); err != nil {
+			return e, err
+		}
+		if s.Number != next {
+			gap := Gap{next, before + 1, r.segment.First - 1}
+			if gap.Upto < gap.From || s.Number < next {
+				return e, r.broken(s.Name + " does not follow the segment before")
+			}
+			e.Gaps = append(e.Gaps, gap)
+		}
+		next = s.Number + 1
+	}
+	return e, nil
+}
+
 // VerifyFile verifies all segments of the log at path, and that it contains the marks. It
 // returns the number of plain lines. Without marks, missing lines at the end are not detected.
 func VerifyFile(path string, marks ...Mark) (found int64, err error) {
-	for range maxWalks {
-		var changed bool
-		if found, changed, err = verifyFile(path, marks); !changed {
-			break
+	e, err := Measure(path, marks...)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range marks {
+		if err := e.lacks(m); err != nil {
+			return e.Lines, fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	return found, err
+	return e.Lines, nil
 }
 
-func verifyFile(path string, marks []Mark) (found int64, changed bool, err error) {
-	hashes := map[int64]string{}
-	for _, m := range marks {
-		hashes[m.Lines] = ""
-	}
-	r, changed, err := walk(path, func(number int64, text []byte) error {
-		if _, marked := hashes[number]; marked {
-			hashes[number] = string(hashOf(text))
-		}
+// lacks returns an error if the log does not have the line of a mark.
+func (e *Extent) lacks(m Mark) error {
+	switch {
+	case m.Lines == 0 || e.Holds(m):
 		return nil
-	})
-	if err != nil {
-		if r != nil && !errors.Is(err, fs.ErrNotExist) && !isPathError(err) && !IsForeign(err) {
-			err = fmt.Errorf("%s: %w", path, err)
-		}
-		return 0, changed, err
+	case e.Lines < m.Lines:
+		return fmt.Errorf("it has %s, but the checkpoint has recorded %d: the end is cut off",
+			plural.Count(e.Lines, "line"), m.Lines)
 	}
-	found = r.seq
-	for _, m := range marks {
-		switch {
-		case found < m.Lines:
-			return found, false, fmt.Errorf("%s: it has %s, but the checkpoint has "+
-				"recorded %d: the end is cut off",
-				path, plural.Count(found, "line"), m.Lines)
-		case m.Lines > 0 && hashes[m.Lines] != m.Hash:
-			return found, false, fmt.Errorf("%s: %w", path, &ChainError{
-				Line: m.Lines,
-				Detail: "it differs from the line that the checkpoint has " +
-					"recorded: the log was replaced",
-			})
-		}
-	}
-	return found, false, nil
+	return &ChainError{Line: m.Lines, Detail: "it differs from the line that the checkpoint has " +
+		"recorded: the log was replaced"}
 }
 
 // Exists reports whether there is a file of the log at path, which may be a closed segment.
@@ -178,6 +245,25 @@ func Export(path string, w io.Writer) (err error) {
 		}
 	}
 	return exportError(path, err)
+}
+
+// ExportSegments writes the plain lines of closed segments of one log, in the order of their
+// numbers. A gap between them is no error. The error is a *ChainError for the first line that
+// breaks the chain; the lines before it were written.
+func ExportSegments(segments []ClosedSegment, w io.Writer) error {
+	r := newReader(newChain(0, genesis), func(_ int64, text []byte) error {
+		_, err := w.Write(text)
+		return err
+	})
+	next := int64(1)
+	for _, s := range segments {
+		r.anywhere = s.Number != next
+		if err := r.readSegment(s); err != nil {
+			return err
+		}
+		next = s.Number + 1
+	}
+	return nil
 }
 
 func exportError(path string, err error) error {
