@@ -5,12 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"rotator/internal/config"
+	"rotator/internal/evidence"
 	"rotator/internal/report/auditlog"
 )
 
@@ -41,34 +43,85 @@ Their chain of hashes can be verified with standard tools. The lines are verifie
 are printed; export ends with 1 at the first damaged line.
 
 Without FILE, the logs of the job in the directory of audit_log are printed one after the
-other, including those that were copied from other machines. FILE is a log, which is read
-with all its segments, or one segment. Export calls no service.`,
+other, including those that were copied from other machines, and then the uploaded logs
+(evidence in the job file) that are not there. With --local, uploaded logs are left out and
+no service is called. FILE is a log, which is read with all its segments, or one segment.`,
 	}
+	local := false
+	cmd.Flags().BoolVar(&local, "local", false, "print only the logs on this machine")
 	cmd.Flags().StringVarP(&c.file, "file", "f", "job.yaml", "job file")
 	cmd.RunE = func(cmd *cobra.Command, files []string) error {
 		c.stop.names(cmd.Name(), c.file)
 		if len(files) == 0 {
-			return inCommand(cmd.Name(), c.onJob(cmd.Context(), exportJob))
+			return inCommand(cmd.Name(), c.onJob(cmd.Context(),
+				func(ctx context.Context, c *jobFlags, job *config.Job) error {
+					return exportJob(ctx, c, job, local)
+				}))
 		}
 		if cmd.Flags().Changed("file") {
 			return usagef("-f and FILE cannot be combined")
 		}
-		return inCommand(cmd.Name(), c.exportLogs(cmd.Context(), files))
+		return inCommand(cmd.Name(), c.exportLogs(cmd.Context(), sourcesOf(files)))
 	}
 	return cmd
 }
 
-// exportJob prints the logs of a job.
-func exportJob(ctx context.Context, c *jobFlags, job *config.Job) error {
+// exportJob prints the logs of a job: those that are readable here, and unless local is set those
+// that were uploaded and are not here.
+func exportJob(ctx context.Context, c *jobFlags, job *config.Job, local bool) error {
 	files, err := logsOf(job)
-	switch {
-	case err != nil:
+	if err != nil {
 		return &storageError{what: "read the audit log", err: err}
-	case len(files) == 0:
+	}
+	var uploaded []logSource
+	if !local {
+		if uploaded, err = c.uploadedLogs(ctx, job, files); err != nil {
+			return err
+		}
+	}
+	if len(files)+len(uploaded) == 0 {
 		return problem(job, "audit_log", fmt.Sprintf(
 			"no audit log exists at %s; rotator run creates it", job.AuditLog))
 	}
-	return c.exportLogs(ctx, files)
+	return c.exportLogs(ctx, append(sourcesOf(files), uploaded...))
+}
+
+// logSource writes the plain lines of one log.
+type logSource func(w io.Writer) error
+
+// sourcesOf returns the logs, or single segments, at paths.
+func sourcesOf(paths []string) (sources []logSource) {
+	for _, path := range paths {
+		sources = append(sources, func(w io.Writer) error { return auditlog.Export(path, w) })
+	}
+	return sources
+}
+
+// uploadedLogs returns the uploaded logs of a job that are not among files.
+func (c *jobFlags) uploadedLogs(
+	ctx context.Context, job *config.Job, files []string,
+) (sources []logSource, err error) {
+	store, ok, err := c.evidenceStore(ctx, job)
+	if err != nil || !ok {
+		return nil, err
+	}
+	logs, err := store.Logs(ctx)
+	if err != nil {
+		return nil, &storageError{what: "list the uploaded audit logs", err: err}
+	}
+	here := map[string]bool{}
+	for _, file := range files {
+		here[auditlog.IDOf(file)] = true
+	}
+	for _, log := range logs {
+		if here[log.ID] {
+			continue
+		}
+		sources = append(sources, func(w io.Writer) error {
+			return auditlog.ExportSegments(store.Segments(ctx, log), w)
+		})
+	}
+	return sources, nil
 }
 
 // logsOf returns the paths of the audit logs of a job that are readable here, including those that
@@ -87,19 +140,20 @@ func logsOf(job *config.Job) (files []string, err error) {
 	return append(files, slices.Sorted(slices.Values(copiedLogs(job.AuditLog)))...), nil
 }
 
-// exportLogs prints the plain lines of files.
-func (c *jobFlags) exportLogs(ctx context.Context, files []string) error {
+// exportLogs prints the plain lines of logs.
+func (c *jobFlags) exportLogs(ctx context.Context, logs []logSource) error {
 	out := bufio.NewWriterSize(c.out, 64<<10)
-	for _, file := range files {
-		err := auditlog.Export(file, &untilStopped{ctx, out})
+	for _, write := range logs {
+		err := write(&untilStopped{ctx, out})
 		var chain *auditlog.ChainError
+		service := (*evidence.ServiceError)(nil)
 		switch {
 		case errors.As(err, &chain):
 			return errors.Join(out.Flush(), &outcomeError{code: exitInternal,
 				text: fmt.Sprintf("the audit log is not intact: %v", err)})
 		case errors.Is(err, fs.ErrNotExist), auditlog.IsForeign(err):
 			return usagef("%v", err)
-		case errors.Is(err, fs.ErrPermission):
+		case errors.Is(err, fs.ErrPermission), errors.As(err, &service):
 			return &storageError{what: "read the audit log", err: err}
 		case err != nil:
 			return err

@@ -104,7 +104,7 @@ func (b *crashBench) files(t *testing.T, format string) {
 }
 
 // TestOwnObjectsInABucket: the checkpoint is in the bucket and under the prefix that are
-// scanned, and so are an audit log and a report that were copied there.
+// scanned, and so are its uploaded audit log, and an audit log and a report that were copied there.
 func TestOwnObjectsInABucket(t *testing.T) {
 	t.Parallel()
 	for _, format := range []string{"raw", "s3-encryption-client"} {
@@ -144,11 +144,11 @@ func TestOwnObjectsInABucket(t *testing.T) {
 			s, _, _ := b.rotator(t, exitDone, "run")
 			only(t, s, n, 1, "checkpoint record")
 			if format == "raw" {
-				put("prod/crash.audit.jsonl", b.read(t, benchLog))
+				put("prod/crash.audit.jsonl.000001.zst", b.read(t, benchLog+".000001.zst"))
 				_, evidence, _ := b.rotator(t, exitDone, "report")
 				put("prod/evidence.json", evidence)
 				s, _, _ = b.rotator(t, exitDone, "verify")
-				only(t, s, n, 5, "checkpoint record", "audit log", "report")
+				only(t, s, n, 6, "checkpoint record", "audit log", "report")
 			}
 		})
 	}

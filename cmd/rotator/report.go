@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
-	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -16,10 +14,8 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
-	"rotator/internal/plural"
 	"rotator/internal/printable"
 	"rotator/internal/report"
-	"rotator/internal/report/auditlog"
 	"rotator/internal/report/document"
 	"rotator/internal/report/sheet"
 )
@@ -183,7 +179,7 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 		return err
 	}
 	if o.check {
-		notes, err := checkLogs(ctx, passes, job, record)
+		notes, err := c.checkLogs(ctx, passes, job, record)
 		if err != nil {
 			return err
 		}
@@ -242,50 +238,6 @@ func keptPass(
 		return record, &storageError{what: "read the checkpoint", err: err}
 	}
 	return record, nil
-}
-
-// checkLogs verifies every audit log of a pass, and that each log contains
-// every line that the checkpoint has recorded.
-func checkLogs(
-	ctx context.Context, passes *checkpoint.Passes, job *config.Job, record checkpoint.Pass,
-) (notes []string, err error) {
-	known, err := passes.Logs(ctx, record)
-	if err != nil {
-		return nil, &storageError{what: "read the checkpoint", err: err}
-	}
-	marks := map[logFile][]auditlog.Mark{}
-	var order []logFile
-	for _, kept := range known {
-		f := logFile{kept.Host, kept.Name}
-		if marks[f] == nil {
-			order = append(order, f)
-		}
-		marks[f] = append(marks[f],
-			auditlog.Mark{Name: kept.Name, Lines: kept.Lines, Hash: kept.Head})
-	}
-	for _, f := range order {
-		path := f.path(job)
-		lines, err := auditlog.VerifyFile(path, marks[f]...)
-		if errors.Is(err, fs.ErrNotExist) && f.host != hostname() {
-			err = fmt.Errorf("%s was written on %s; copy it to %s and check again",
-				f.name, f.host, path)
-		}
-		if err != nil {
-			return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf(
-				"the audit log is not intact: %v", err)}
-		}
-		last := slices.MaxFunc(marks[f], func(a, b auditlog.Mark) int {
-			return cmp.Compare(a.Lines, b.Lines)
-		})
-		notes = append(notes, fmt.Sprintf("audit log %s: %s, the chain of hashes is "+
-			"intact; the checkpoint has recorded line %d with the hash %s",
-			path, plural.Count(lines, "line"), last.Lines, last.Hash))
-	}
-	if len(notes) == 0 {
-		notes = append(notes,
-			"no run of the pass has saved anything yet, so there is no audit log to check")
-	}
-	return notes, nil
 }
 
 // headerKey returns the key that the header of an exception names. The key of its token may have

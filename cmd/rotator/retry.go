@@ -91,7 +91,9 @@ func (s *session) afterRetry(ctx context.Context, p *pass, state *state, worked 
 		s.summary.Status = report.Complete
 	}
 	s.alike = isAlike(worked)
-	if err := s.finish(ctx, p, state); err != nil {
+	err := s.finish(ctx, p, state)
+	s.uploadEvidence(ctx, state)
+	if err != nil {
 		return errors.Join(worked, err)
 	}
 	worked = s.stoppedEarly(s.withLedger(worked))

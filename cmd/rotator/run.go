@@ -74,6 +74,7 @@ func runJob(
 	s.stop.reached(working, "")
 	worked := s.work(ctx, engine, p)
 	if stop := (*retry.StopError)(nil); errors.As(worked, &stop) && stop.Kind == retry.StopFenced {
+		s.uploadEvidence(last, state)
 		return worked // another run owns the record of the pass
 	}
 	if worked == nil {
@@ -83,7 +84,9 @@ func runJob(
 		}
 	}
 	s.alike = isAlike(worked)
-	if err := s.finish(last, p, state); err != nil {
+	err = s.finish(last, p, state)
+	s.uploadEvidence(last, state)
+	if err != nil {
 		return errors.Join(worked, err)
 	}
 	worked = s.stoppedEarly(s.withLedger(worked))

@@ -18,6 +18,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/evidence"
 	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
 )
@@ -28,6 +29,9 @@ type state struct {
 	store checkpoint.Store
 	log   *auditlog.Log
 	name  string // of the audit log's file
+	dir   string // of the audit log, as an absolute path
+	// uploads uploads the segments of the audit log; nil if they stay here.
+	uploads *evidence.Uploader
 	// broken are the audit logs that lack a line that the checkpoint has recorded.
 	broken []checkpoint.AuditLog
 	lock   *checkpoint.Lock // nil if the checkpoint is shared
@@ -38,7 +42,10 @@ type state struct {
 
 // openState opens the checkpoint and the audit log, and creates them if necessary.
 func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error) {
-	s := &state{streams: c.streams, worker: rand.Text()}
+	s := &state{streams: c.streams, worker: rand.Text(), dir: filepath.Dir(job.AuditLog)}
+	if dir, err := filepath.Abs(s.dir); err == nil {
+		s.dir = dir
+	}
 	opened := s.openFile
 	if job.CheckpointLocation().Shared() {
 		s.lease = time.Duration(job.Lease)
@@ -48,6 +55,8 @@ func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error
 		s.close()
 		return nil, err
 	}
+	s.log.SegmentSize = int64(job.AuditLogSegment)
+	s.startUploads(ctx, job)
 	if torn := s.log.Torn(); torn > 0 {
 		c.logger.Warn("removed the last line of the audit log, which is incomplete because of a "+
 			"crash",
@@ -146,6 +155,9 @@ func numbered(path string, n int) string {
 }
 
 func (s *state) close() {
+	if s.uploads != nil {
+		s.uploads.Stop()
+	}
 	if s.log != nil {
 		_ = s.log.Close()
 	}
@@ -168,8 +180,9 @@ func (s *state) track() checkpoint.TrackOptions {
 
 // kept returns the current last line of the audit log.
 func (s *state) kept() checkpoint.AuditLog {
-	kept := checkpoint.AuditLog{Host: hostname(), Name: s.name}
+	kept := checkpoint.AuditLog{Host: hostname(), Dir: s.dir, Name: s.name}
 	kept.Lines, kept.Head = s.log.Head()
+	kept.ID = s.log.ID() // after Head, because the first lines may be written meanwhile
 	return kept
 }
 
@@ -182,21 +195,29 @@ func (s *state) checkAuditLogs(
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}
 	}
-	host := hostname()
 	marks := make([]auditlog.Mark, len(logs))
 	for i, l := range logs {
-		marks[i] = auditlog.Mark{Name: l.Name, Lines: l.Lines, Hash: l.Head, Here: l.Host == host}
+		marks[i] = markOf(l)
+		marks[i].Here = l.Host == hostname() && (l.Dir == "" || l.Dir == s.dir)
+	}
+	advice := "report --check fails; keep the rest of the log as evidence"
+	if s.uploads != nil {
+		advice = "report --check fails unless the line was uploaded; keep the rest of the log " +
+			"as evidence"
 	}
 	for _, m := range s.log.Believe(marks) {
-		s.broken = append(s.broken,
-			checkpoint.AuditLog{Host: host, Name: m.Name, Lines: m.Lines, Head: m.Hash})
+		s.broken = append(s.broken, logs[slices.Index(marks, m)])
 		notes = append(notes, fmt.Sprintf(
 			"audit log %s: line %d, which the checkpoint has recorded, is missing: the log was "+
-				"truncated, replaced or lost. Nothing in the log is used, and report --check "+
-				"fails; keep the rest of the log as evidence",
-			m.Name, m.Lines))
+				"truncated, replaced or lost. Nothing in the log is used, and %s",
+			m.Name, m.Lines, advice))
 	}
 	return notes, nil
+}
+
+// markOf returns the line of a log that the checkpoint has recorded.
+func markOf(l checkpoint.AuditLog) auditlog.Mark {
+	return auditlog.Mark{Name: l.Name, Lines: l.Lines, Hash: l.Head, Log: l.ID}
 }
 
 // runEnd returns what the run adds to the record of its pass at its end.

@@ -183,10 +183,12 @@ var (
 		`(?s)\ndestination +arn:[^\n]+\n.*\nTARGET +SLOTS [^\n]+\n.*\nconverged +[^\n]+\n`)
 )
 
-// ownKey matches the keys of checkpoint objects of rotator, and usual names of audit logs.
+// ownKey matches the keys of checkpoint objects of rotator, usual names of audit logs, and the keys
+// of uploaded segments.
 var ownKey = regexp.MustCompile(
 	`(^|/)jobs/[^/]+/(head|roster|pass/[0-9]+(/[a-z0-9./]+)?)(\.kept-[0-9T.]+)?$` +
-		`|\.audit(\.[0-9]+)?\.jsonl(\.[0-9]{6,}\.zst)?$`)
+		`|\.audit(\.[0-9]+)?\.jsonl(\.[0-9]{6,}\.zst)?$` +
+		`|(^|/)[0-9a-f]{32}/[0-9]{6,}-[0-9a-f]{64}\.jsonl\.zst$`)
 
 // Named reports whether the name of an object suggests a file of rotator
 // itself. Such an object is read even if the format reads no bodies.

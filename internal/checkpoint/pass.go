@@ -103,6 +103,18 @@ type AuditLog struct {
 	Name  string `json:"name"` // of the file
 	Lines int64  `json:"lines"`
 	Head  string `json:"head"` // hash of the last of them
+	// ID is the id of the log, and Dir the directory of its files on Host. Records of earlier
+	// versions have neither, and a log without lines has no id.
+	ID  string `json:"id,omitempty"`
+	Dir string `json:"dir,omitempty"`
+}
+
+// sameLog reports whether two records are of the same log.
+func (a AuditLog) sameLog(b AuditLog) bool {
+	if a.ID != "" && b.ID != "" {
+		return a.ID == b.ID
+	}
+	return a.Host == b.Host && a.Name == b.Name && (a.Dir == b.Dir || a.Dir == "" || b.Dir == "")
 }
 
 // RunEnd is the data that a run adds to its pass when it ends normally.
@@ -199,7 +211,7 @@ func (p *Pass) addLogs(end RunEnd) {
 		}
 	}
 	p.Logs = slices.DeleteFunc(p.Logs, func(l AuditLog) bool {
-		return l.Host == end.Log.Host && l.Name == end.Log.Name && !slices.Contains(end.Broken, l)
+		return l.sameLog(end.Log) && !slices.Contains(end.Broken, l)
 	})
 	p.Logs = lastOf(append(p.Logs, end.Log), maxLogs)
 }
@@ -276,10 +288,28 @@ type Progress struct {
 	Saved  time.Time `json:"saved,omitzero"`
 	// Log is the last durable line of the audit log of the run that saved this state.
 	Log *AuditLog `json:"audit_log,omitempty"`
+	// Earlier are the last durable lines of the logs of runs that saved this partition before,
+	// at most maxEarlier. A run that was killed left no other record of its log.
+	Earlier []AuditLog `json:"earlier_audit_logs,omitempty"`
 	// Owner is the id of the run that has claimed the partition, or "". Epoch is the number of
 	// claims.
 	Owner string `json:"owner,omitempty"`
 	Epoch int64  `json:"epoch,omitempty"`
+}
+
+// maxEarlier is the maximum number of logs in Progress.Earlier. The newest are kept.
+const maxEarlier = 16
+
+// setLog sets Log, which may be nil. If Log was of another log, that one is kept in Earlier.
+func (p *Progress) setLog(log *AuditLog) {
+	before := p.Log
+	p.Log = log
+	if before == nil || log == nil || before.Lines == 0 || before.sameLog(*log) {
+		return
+	}
+	others := func(l AuditLog) bool { return l.sameLog(*before) }
+	p.Earlier = slices.DeleteFunc(slices.Clone(p.Earlier), others)
+	p.Earlier = lastOf(append(p.Earlier, *before), maxEarlier)
 }
 
 // Chunks are the ledger chunks of one epoch of a partition, numbered from 0.
@@ -529,7 +559,7 @@ func (p *Passes) Identify(ctx context.Context, pass Pass) (Pass, error) {
 }
 
 // Logs returns the audit log lines that are recorded in a pass, without duplicates: from runs that
-// ended normally, and from the last save of every partition.
+// ended normally, and from the last save of every partition by each run.
 func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
 	logs := slices.Clone(pass.Logs)
 	all, err := p.readAll(ctx, pass)
@@ -537,8 +567,14 @@ func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
 		return nil, err
 	}
 	for _, r := range all {
-		if r.Log != nil && !slices.Contains(logs, *r.Log) {
-			logs = append(logs, *r.Log)
+		saved := r.Earlier
+		if r.Log != nil {
+			saved = append(slices.Clip(saved), *r.Log)
+		}
+		for _, log := range saved {
+			if !slices.Contains(logs, log) {
+				logs = append(logs, log)
+			}
 		}
 	}
 	return logs, nil

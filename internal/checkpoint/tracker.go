@@ -310,7 +310,7 @@ func (t *Tracker) flush(ctx context.Context) error {
 		log = &durable
 	}
 	for _, s := range batch {
-		s.progress.Log = log
+		s.progress.setLog(log)
 		if err := t.save(ctx, s); err != nil {
 			return err
 		}
@@ -386,6 +386,7 @@ func (t *Tracker) save(ctx context.Context, s snapshot) error {
 	s.part.entry = entry
 	s.part.pending.Chunks, s.part.pending.Saved = next.Chunks, next.Saved
 	s.part.pending.Owner, s.part.pending.Log = next.Owner, next.Log
+	s.part.pending.Earlier = next.Earlier
 	s.part.ledger = s.part.ledger[len(s.ledger):]
 	s.part.unsaved -= s.pages
 	s.part.hasWaiters = false

@@ -107,7 +107,8 @@ func (w *Env) recordIDs(t testing.TB) (ids []string) {
 	case InBucket:
 		for key, versions := range w.Server.S3().Versions("state") {
 			if id := strings.TrimPrefix(key, statePrefix); !versions[len(versions)-1].Marker &&
-				!strings.HasPrefix(id, ".rotator-probe-") {
+				!strings.HasPrefix(id, ".rotator-probe-") &&
+				!strings.HasPrefix(id, "evidence/") {
 				ids = append(ids, id)
 			}
 		}

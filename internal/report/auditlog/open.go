@@ -166,7 +166,9 @@ func firstID(path string, file io.ReaderAt, b beginning) string {
 // idOf returns the id of a log from its first segment, or "" if its first line cannot be read.
 func idOf(first io.Reader) (id string) {
 	r := newReader(newChain(0, genesis), func(_ int64, text []byte) error {
-		id = string(hashOf(text)[:idLength])
+		if id == "" {
+			id = string(hashOf(text)[:idLength])
+		}
 		return errNotRecord // to read no further
 	})
 	_, _ = r.read(first)

@@ -191,15 +191,15 @@ func VerifyFile(path string, marks ...Mark) (found int64, err error) {
 		return 0, err
 	}
 	for _, m := range marks {
-		if err := e.lacks(m); err != nil {
+		if err := e.Lacks(m); err != nil {
 			return e.Lines, fmt.Errorf("%s: %w", path, err)
 		}
 	}
 	return e.Lines, nil
 }
 
-// lacks returns an error if the log does not have the line of a mark.
-func (e *Extent) lacks(m Mark) error {
+// Lacks returns an error if the log does not have the line of a mark, and otherwise nil.
+func (e *Extent) Lacks(m Mark) error {
 	switch {
 	case m.Lines == 0 || e.Holds(m):
 		return nil
@@ -218,6 +218,20 @@ func Exists(path string) (bool, error) {
 	}
 	numbers, err := closedSegments(path)
 	return len(numbers) > 0, err
+}
+
+// IDOf returns the id of the log at path, or "" if its first line cannot be read.
+func IDOf(path string) string {
+	if first, err := closedSegment(path, 1).open(); err == nil {
+		defer func() { _ = first.Close() }()
+		return idOf(first)
+	}
+	open, err := openRegular(path, os.O_RDONLY)
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = open.Close() }()
+	return idOf(open)
 }
 
 // Export writes the plain lines of the log at path. If path is a closed segment, only its
