@@ -40,6 +40,7 @@ type statement struct {
 	Sid, Effect string
 	Action      actions
 	Resource    actions
+	Condition   map[string]map[string]string
 }
 
 // allowed returns the resources of each action of a policy.
@@ -88,7 +89,10 @@ func (p policy) mistakes() []string {
 		}
 		for _, resource := range s.Resource {
 			// A wildcard is allowed only at the end of the resource of objects or exports.
-			name := strings.TrimSuffix(strings.TrimSuffix(resource, "/PREFIX*"), "/export/*")
+			name := resource
+			for _, end := range []string{"/PREFIX*", "/PREFIX/jobs/*", "/export/*"} {
+				name = strings.TrimSuffix(name, end)
+			}
 			if strings.Contains(name, "*") ||
 				!strings.HasPrefix(name, "arn:aws:") {
 				list = append(list, "it reaches "+resource)
@@ -126,9 +130,27 @@ func TestReportPoliciesOnlyRead(t *testing.T) {
 	}
 }
 
+// The policy for uploaded segments allows a run to add segments, but not to replace or delete one.
+// The policy of prune does not reach them.
+func TestSegmentsCannotBeReplaced(t *testing.T) {
+	for _, s := range readPolicy(t, "iam/evidence-s3.json").Statement {
+		for _, action := range s.Action {
+			if !readsOnly(action) && (action != "s3:PutObject" ||
+				s.Condition["Null"]["s3:if-none-match"] != "false") {
+				t.Errorf("statement %s allows %s with the condition %v", s.Sid, action, s.Condition)
+			}
+		}
+	}
+	for action, on := range readPolicy(t, "iam/prune-s3.json").allowed() {
+		if !slices.Equal(on, []string{"arn:aws:s3:::STATE-BUCKET/PREFIX/jobs/*"}) {
+			t.Errorf("prune may %s on %v", action, on)
+		}
+	}
+}
+
 func TestPolicies(t *testing.T) {
 	paths, err := filepath.Glob("iam/*.json")
-	if err != nil || len(paths) != 11 {
+	if err != nil || len(paths) != 12 {
 		t.Fatalf("policies: %v, %v", paths, err)
 	}
 	for _, path := range paths {
@@ -138,7 +160,8 @@ func TestPolicies(t *testing.T) {
 		}
 		allowed := p.allowed()
 		if base := filepath.Base(path); strings.HasPrefix(base, "checkpoint-") ||
-			strings.HasPrefix(base, "prune-") || base == "quota.json" {
+			strings.HasPrefix(base, "prune-") || strings.HasPrefix(base, "evidence-") ||
+			base == "quota.json" {
 			for action := range allowed {
 				if strings.HasPrefix(action, "kms:") {
 					t.Errorf("%s: the policy does not need %s", path, action)

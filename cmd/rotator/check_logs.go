@@ -253,8 +253,8 @@ func (m markedLog) String() string {
 
 // advice states where the missing end of a log is.
 func (m markedLog) advice(path string) string {
-	return fmt.Sprintf("its open segment is in that directory; start a run there, which uploads "+
-		"it, or copy the files of the log to %s, and check again", path)
+	return fmt.Sprintf("the rest is in the open segment in that directory (start a run there, "+
+		"which uploads it, or copy the files of the log to %s, and check again)", path)
 }
 
 // notes describes the logs that are intact and complete.

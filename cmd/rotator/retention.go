@@ -11,6 +11,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/config"
+	"rotator/internal/evidence"
 	"rotator/internal/printable"
 )
 
@@ -39,7 +40,8 @@ func newListCommand(std streams) *cobra.Command {
 	var o pruneOptions
 	cmd := jobCommand(std, "list", "List what the checkpoint of the job contains, with sizes",
 		`List the passes and read-only passes in the checkpoint of the job, the size of their
-records, the audit logs on this machine, and what rotator checkpoint prune would delete.
+records, the audit logs on this machine, the size of the uploaded ones, and what rotator
+checkpoint prune would delete.
 List changes nothing. It needs permission to list the checkpoint (deploy/iam).`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			return c.retention(ctx, job, o)
@@ -71,9 +73,11 @@ it is interrupted, run it again.`,
 type retentionResult struct {
 	Job string `json:"job"`
 	checkpoint.Retention
-	FileBytes int64               `json:"file_bytes,omitempty"` // of a checkpoint file
-	AuditLogs []localLog          `json:"audit_logs"`
-	Deleted   *checkpoint.Deleted `json:"deleted,omitempty"` // nil if nothing was to be deleted
+	FileBytes int64         `json:"file_bytes,omitempty"` // of a checkpoint file
+	AuditLogs []localLog    `json:"audit_logs"`
+	Uploaded  *uploadedLogs `json:"uploaded_logs,omitempty"` // nil if it is unknown
+	// Deleted is nil if nothing was to be deleted.
+	Deleted *checkpoint.Deleted `json:"deleted,omitempty"`
 }
 
 // localLog is an audit log of the job on this machine.
@@ -82,13 +86,45 @@ type localLog struct {
 	Bytes int64  `json:"bytes"`
 }
 
+// uploadedLogs counts the uploaded audit logs of the job.
+type uploadedLogs struct {
+	Place    string `json:"place"`
+	Logs     int    `json:"logs"`
+	Segments int    `json:"segments"`
+	Bytes    int64  `json:"bytes"`
+}
+
+// countUploaded counts the uploaded audit logs of the job. It returns nil if there is no place for
+// them, or if the place cannot be listed, which it logs.
+func (c *jobFlags) countUploaded(ctx context.Context, job *config.Job) *uploadedLogs {
+	store, ok, err := c.evidenceStore(ctx, job)
+	if err == nil && !ok {
+		return nil
+	}
+	var logs []evidence.Log
+	if err == nil {
+		logs, err = store.Logs(ctx)
+	}
+	if err != nil {
+		c.logger.Warn("the uploaded audit logs cannot be listed: " +
+			c.secrets.Text(c.headline(err)))
+		return nil
+	}
+	count := &uploadedLogs{Place: store.Place(), Logs: len(logs)}
+	for _, log := range logs {
+		count.Segments, count.Bytes = count.Segments+len(log.Objects), count.Bytes+log.Bytes()
+	}
+	return count
+}
+
 func (c *jobFlags) retention(ctx context.Context, job *config.Job, o pruneOptions) error {
 	store, err := c.openExisting(ctx, job)
 	if err != nil {
 		return err
 	}
 	passes := checkpoint.NewPasses(store, job.Job)
-	result := retentionResult{Job: job.Job, AuditLogs: localLogs(job)}
+	result := retentionResult{Job: job.Job, AuditLogs: localLogs(job),
+		Uploaded: c.countUploaded(ctx, job)}
 	if result.Retention, err = passes.Retention(ctx, o.keep); err != nil {
 		return &storageError{what: "list the checkpoint", err: err}
 	}
@@ -165,6 +201,10 @@ func (c *jobFlags) printRetention(r retentionResult) error {
 		r.Records, r.Bytes)
 	for _, log := range r.AuditLogs {
 		_, _ = printable.Fprintf(w, "%s\t-\t-\t-\t-\t%d\tyes: audit log\n", log.Path, log.Bytes)
+	}
+	if u := r.Uploaded; u != nil {
+		_, _ = printable.Fprintf(w, "%s\t-\t-\t-\t%d\t%d\tyes: uploaded audit logs\n", u.Place,
+			u.Segments, u.Bytes)
 	}
 	_, _ = fmt.Fprintf(w, "\n%s: %d records, %d bytes\n", what, may.Records, may.Bytes)
 	if r.Deleted != nil && r.Deleted.Conflicts > 0 {

@@ -240,6 +240,46 @@ func TestTrackerSaveInterval(t *testing.T) {
 	})
 }
 
+// TestLogsOfEarlierRuns: a pass knows the last recorded line of the log of each run that saved a
+// partition, also if another run has saved the partition later.
+func TestLogsOfEarlierRuns(t *testing.T) {
+	passes := NewPasses(NewMemory(), "j")
+	pass := newPass(1)
+	if _, err := passes.Begin(t.Context(), 0, pass); err != nil {
+		t.Fatal(err)
+	}
+	host := AuditLog{Host: "h", Dir: "/d", Name: "n"}
+	line := func(id string, lines int64) AuditLog {
+		log := host
+		log.ID, log.Lines = id, lines
+		return log
+	}
+	saves := []AuditLog{line("", 0), line("a", 5), line("a", 9), line("b", 3), line("a", 12),
+		line("c", 1)}
+	for n, log := range saves {
+		tracker, err := passes.Track(t.Context(), pass, TrackOptions{
+			BeforeSave: func(context.Context) (AuditLog, error) { return log, nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		claimAll(t, tracker)
+		ticket, err := tracker.Begin(t.Context(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page(0, n, 100, ticket)
+		if err := tracker.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := passes.Logs(t.Context(), pass)
+	want := []AuditLog{line("b", 3), line("a", 12), line("c", 1)}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("Logs: %+v, %v, want %+v", got, err, want)
+	}
+}
+
 // TestTrackerIsFencedOff: if two processes save the same partition, the second save
 // fails.
 func TestTrackerIsFencedOff(t *testing.T) {

@@ -289,10 +289,11 @@ func TestObjectOfAnotherContent(t *testing.T) {
 	var warned warnings
 	u := Start(t.Context(), b.Store, path, func() string { return "" }, warned.add)
 	u.Stop()
-	b.server.Faults().Set("s3:PutObject", fault.Fault{Times: 1, Before: func(*http.Request, []byte) {
+	overwrite := func(*http.Request, []byte) {
 		b.server.Faults().Clear("s3:PutObject")
 		b.overwrite(t, o, "another")
-	}})
+	}
+	b.server.Faults().Set("s3:PutObject", fault.Fault{Times: 1, Before: overwrite})
 	left, err := u.Upload(t.Context(), path, log.ID())
 	if len(left) != 1 || !isOfOne(err) {
 		t.Errorf("left %q, %v", left, err)

@@ -25,8 +25,9 @@ type mutant struct {
 
 func mutants() []mutant {
 	return slices.Concat(sourceMutants(), checkpointMutants(), recordMutants(), engineMutants(),
-		logMutants(), requestMutants(), evidenceMutants(), verdictMutants(), watchMutants(),
-		copiesMutants(), commandMutants(), contentMutants())
+		logMutants(), uploadMutants(), requestMutants(), evidenceMutants(), verdictMutants(),
+		watchMutants(), copiesMutants(), commandMutants(),
+		contentMutants())
 }
 
 // watchMutants remove protections of the report on the use of source keys.
@@ -260,6 +261,28 @@ func logMutants() []mutant {
 		{"a failed write moves the head", log + "auditlog.go",
 			"return l.written.seq, string(l.written.head[:])",
 			"return l.lines.seq, string(l.lines.head[:])", test("TestFailedWrite")},
+	}
+}
+
+// uploadMutants remove protections of uploaded segments.
+func uploadMutants() []mutant {
+	const store = "internal/evidence/store.go"
+	test := func(name string) []string { return []string{"./internal/evidence", "-run", name} }
+	check := func(name string) []string { return []string{"./cmd/rotator", "-run", name} }
+	return []mutant{
+		{"an upload without If-None-Match", store,
+			"\t\tIfNoneMatch: aws.String(\"*\"),\n", "", test("TestPut")},
+		{"an object of another content counts as uploaded", store,
+			"NewObject(o.Log, o.Number, content).Digest != o.Digest", "false",
+			test("TestPut|TestGet")},
+		{"a missing segment is not reported", "internal/report/auditlog/verify.go",
+			"\t\t\te.Gaps = append(e.Gaps, gap)\n", "", check("TestUploadsBelowTheCheckpoint")},
+		{"a log that was not uploaded is not reported", "cmd/rotator/check_logs.go",
+			"if len(lacking) == 0 {", "if len(lacking) >= 0 {",
+			check("TestRefusedUploadsDoNotStopARun")},
+		{"the log of a killed run is forgotten", "internal/checkpoint/pass.go",
+			"\tp.Earlier = lastOf(append(p.Earlier, *before), maxEarlier)\n", "",
+			[]string{"./internal/checkpoint", "-run", "TestLogsOfEarlierRuns"}},
 	}
 }
 
