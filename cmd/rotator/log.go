@@ -34,7 +34,7 @@ rotator report --check verifies them.`,
 }
 
 func newLogExportCommand(std streams) *cobra.Command {
-	c := &jobFlags{streams: std, output: "text"}
+	c := &jobFlags{streams: std, output: formText, forms: []string{formText}}
 	cmd := &cobra.Command{
 		Use:   "export [-f job.yaml | FILE...]",
 		Short: "Print the plain lines of the audit log",
