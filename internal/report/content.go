@@ -39,6 +39,17 @@ func (l *lines) contents(targets []Target) {
 	}
 }
 
+// ContentSentences states for each target with a content digest what it shows.
+func ContentSentences(targets []Target) (sentences []string) {
+	for _, t := range targets {
+		if d := t.ContentDigest; d != nil {
+			sentences = append(sentences, fmt.Sprintf("%s The digest is %s, of %s (%s).",
+				contentSentence(t), d.Digest, plural.Count(d.Items, "item"), d.Scheme))
+		}
+	}
+	return sentences
+}
+
 // contentSentence states what the content digest of a target shows.
 func contentSentence(t Target) string {
 	d := t.ContentDigest

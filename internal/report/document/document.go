@@ -161,6 +161,9 @@ func (d *Document) JSON(w io.Writer) error {
 	return encoder.Encode(d)
 }
 
+// ContentSentences states for each target with a content digest what it shows.
+func (d *Document) ContentSentences() []string { return report.ContentSentences(d.Targets) }
+
 // RoleOf returns the role of a key.
 func (d *Document) RoleOf(arn string) Role {
 	switch {

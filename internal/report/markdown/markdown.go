@@ -42,6 +42,7 @@ func Write(w io.Writer, d *document.Document) error {
 	m.exceptions(d)
 	m.copies(d)
 	m.passes(d)
+	m.list("Content digests", report.ContentSentences(d.Targets))
 	m.list("Not looked at", d.Scope.NotLookedAt)
 	m.list("Cannot be seen", d.Scope.CannotSee)
 	m.list("Notes", d.Notes)
