@@ -39,7 +39,7 @@ func wideCalendar() calendarSizes {
 }
 
 func narrowCalendar() calendarSizes {
-	return calendarSizes{width: 360, left: 2, right: 340, row: 54, label: 46, ticks: 4, above: true}
+	return calendarSizes{width: 360, left: 2, right: 340, row: 54, label: 32, ticks: 4, above: true}
 }
 
 const (
@@ -75,13 +75,16 @@ func layoutCalendar(rows []calendarRow, from time.Time, s calendarSizes) picture
 	bottom := calendarTop + float64(len(rows))*s.row
 	p.Height = int(bottom) + 24
 	p.Shapes = s.axis(from, days, bottom)
-	for i, r := range rows {
-		p.Shapes = append(p.Shapes, s.bar(r, calendarTop+float64(i)*s.row, place)...)
-	}
 	if !last.IsZero() {
 		x := place(last)
-		p.Shapes = append(p.Shapes, line("lead", x, 24, x, bottom), text("t-head end", x+4, 16,
-			"the last known copy exists until "+date(last)))
+		head := text("t-head end", x+4, 16, "the last known copy exists until "+date(last))
+		if s.above {
+			head = text("t-head", s.left, 16, "the last known copy: "+shortDate(last))
+		}
+		p.Shapes = append(p.Shapes, line("lead", x, 24, x, bottom), head)
+	}
+	for i, r := range rows {
+		p.Shapes = append(p.Shapes, s.bar(r, calendarTop+float64(i)*s.row, place)...)
 	}
 	return p
 }
@@ -129,20 +132,23 @@ func (s calendarSizes) bar(r calendarRow, y float64, place func(time.Time) float
 				s.right, top-4, s.right+13, top+barHigh/2, s.right, top+barHigh+4)))
 		}
 		if s.above {
-			return append(list, text("t-sub end", s.right, y+13, r.end()))
+			return append(list, text("t-sub end halo", s.right, y+13, r.end()))
 		}
 		return append(list, text("t-lab", s.right+20, top+13, r.end()))
 	}
 	width := max(3, place(r.Until)-s.left)
 	list = append(list, rect("old", s.left, top, width, barHigh))
 	if s.above {
-		return append(list, text("t-sub end", s.right, y+13, r.end()))
+		return append(list, text("t-sub end halo", s.right, y+13, shortDate(r.Until)))
 	}
 	if x := s.left + width + 8; x+endWidth < s.right {
 		return append(list, text("t-sub", x, top+13, r.end()))
 	}
 	return append(list, text("t-in end", s.left+width-8, top+12.5, r.end()))
 }
+
+// shortDate returns a date as 2 Jan 2006, in UTC.
+func shortDate(t time.Time) string { return t.UTC().Format("2 Jan 2006") }
 
 // tickDays returns the distance of ticks in days, with at most n distances.
 func tickDays(days float64, n int) int {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // flowNode is the number of ciphertexts under one key, before and after.
@@ -24,7 +25,7 @@ type flowSizes struct {
 }
 
 func wideFlow() flowSizes {
-	return flowSizes{width: 1000, left: 300, right: 684, bar: 16, high: 200, label: 30}
+	return flowSizes{width: 1000, left: 300, right: 684, bar: 16, high: 200, label: 28}
 }
 
 func narrowFlow() flowSizes {
@@ -37,6 +38,8 @@ const (
 	flowMin  = 7.0  // height of a bar with few ciphertexts
 	tallBar  = 58.0 // height of a bar that has room for a large number
 	flowLine = 24.0 // distance of two labels
+	// shortLabel is the length of a label in runes that leaves room for a second one.
+	shortLabel = 18
 )
 
 // flowBar is one key in one column.
@@ -118,7 +121,7 @@ func (s flowSizes) texts(
 		one.Strong = digits(count)
 		if s.inside {
 			one.Class += " halo"
-		} else {
+		} else if utf8.RuneCountInString(label) <= shortLabel {
 			one.Faint = sub
 		}
 		return []shape{one}

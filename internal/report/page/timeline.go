@@ -3,11 +3,13 @@ package page
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // timelinePass is one pass of the timeline.
 type timelinePass struct {
-	Name, When  string
+	Name        string
+	Began       time.Time
 	Found, Left int64 // ciphertexts under a source key
 }
 
@@ -63,7 +65,7 @@ func layoutTimeline(passes []timelinePass, s timelineSizes) picture {
 		p.Shapes = append(p.Shapes, line("grid", s.left, y(n), s.width-8, y(n)),
 			text("t-sub end", s.left-8, y(n)+4, digits(n)))
 	}
-	before := ""
+	before, when := "", s.timeForm(passes)
 	for i, one := range passes {
 		x := s.left + float64(i)*width
 		if before != "" {
@@ -72,8 +74,23 @@ func layoutTimeline(passes []timelinePass, s timelineSizes) picture {
 		}
 		before = fmt.Sprintf("%.1f,%.1f", x+width*(1-innerMargin), y(one.Left))
 		p.Shapes = append(p.Shapes, s.column(one, x, width, bottom, y)...)
+		p.Shapes = append(p.Shapes, text("t-sub mid", x+width/2, bottom+18,
+			one.Began.UTC().Format(when)))
 	}
 	return p
+}
+
+// timeForm returns the form of the times of passes. A narrow picture has room for either the date
+// or the time.
+func (s timelineSizes) timeForm(passes []timelinePass) string {
+	if !s.narrow {
+		return "2 Jan 15:04"
+	}
+	last := len(passes) - 1
+	if last >= 0 && date(passes[0].Began) == date(passes[last].Began) {
+		return "15:04"
+	}
+	return "2 Jan"
 }
 
 // column draws one pass.
@@ -85,8 +102,7 @@ func (s timelineSizes) column(
 	list = append(list,
 		path("area", fmt.Sprintf("%s L%.1f,%.1f L%.1f,%.1f Z", edge, x2, bottom, x1, bottom)),
 		path("line", edge),
-		text("t-head mid", middle, 20, elide(p.Name, 14)),
-		text("t-sub mid", middle, bottom+18, p.When))
+		text("t-head mid", middle, 20, elide(p.Name, 14)))
 	if p.Found == p.Left {
 		return append(list, text("t-lab t-strong mid", middle, y(p.Left)-8, digits(p.Left)))
 	}

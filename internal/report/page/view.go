@@ -473,8 +473,7 @@ func (v *view) setPasses() {
 		name := passName(p)
 		v.Steps = append(v.Steps, passView{p, name, shows(p)})
 		if !p.OtherJob && len(v.Parts) == 0 {
-			list = append(list, timelinePass{name, p.Began.UTC().Format("2 Jan 15:04"), p.Found,
-				p.Left})
+			list = append(list, timelinePass{name, p.Began, p.Found, p.Left})
 		}
 	}
 	if n := len(v.Steps) - maxRows; n > 0 {

@@ -1,0 +1,188 @@
+package document_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"rotator/internal/checkpoint"
+	"rotator/internal/report"
+	"rotator/internal/report/document"
+	"rotator/internal/verdict"
+)
+
+// otherJob returns the document of a job in another account. It has its own source key, and found
+// n ciphertexts under oldKey, which is foreign to it.
+func otherJob(n int64) *document.Document {
+	c := checkpoint.Counts{
+		Slots: checkpoint.SlotCounts{Seen: 10 + n, Current: 10, Foreign: n},
+		Items: checkpoint.ItemCounts{Seen: 10 + n, Ruled: 10 + n},
+	}
+	c.AddKey(newKey, checkpoint.KeyCount{Slots: 10})
+	c.AddKey(oldKey, checkpoint.KeyCount{Slots: n})
+	c.AddReason("foreign/foreign-key", n)
+	c.Rules = map[string]checkpoint.RuleCounts{"raw": {Found: 10 + n}}
+	s := &report.Summary{Job: "archive", Command: "verify", Status: report.Complete,
+		Account: "444455556666", AsOf: at("2026-11-28T08:00:00Z"),
+		Started: at("2026-11-28T08:00:00Z"), Ended: at("2026-11-28T08:01:00Z"),
+		DestinationKey: newKey}
+	s.SetSources([]checkpoint.Key{{ARN: otherKey, Given: "alias/archive-old",
+		Algorithm: "SYMMETRIC_DEFAULT"}}, false)
+	s.SetTargets([]report.TargetInfo{{Name: "files", Location: &checkpoint.Location{
+		Kind: checkpoint.LocationFiles, Root: "/var/archive", Host: "host-2"}}},
+		map[string]checkpoint.Counts{"files": c})
+	s.SetSamples(nil)
+	s.Conclude()
+	s.Judge(verdict.Input{Now: at("2026-11-28T09:00:00Z"), JobFile: "archive.yaml",
+		Passes: []verdict.Pass{s.VerdictPass()}}, nil)
+	return document.New(s, document.Input{Now: at("2026-11-28T09:00:00Z"),
+		Passes: []document.Stored{{Summary: s, Reported: true}}, Exceptions: exceptions(1)})
+}
+
+func verdictOn(t *testing.T, d *document.Document, key string) verdict.Verdict {
+	t.Helper()
+	i := slices.IndexFunc(d.Verdicts, func(v verdict.Verdict) bool { return v.Key == key })
+	if i < 0 {
+		t.Fatalf("there is no verdict on %s", key)
+	}
+	return d.Verdicts[i]
+}
+
+// TestMerge: a merged report has the sums of its parts, is as old as the oldest one, and can be
+// read again. Ciphertexts that another job found under a key count against it.
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		foreign int64
+		code    verdict.Code
+		want    string
+	}{
+		{0, verdict.CanBeDisabled, "alias/demo-old can be disabled."},
+		{5, verdict.Cannot, "alias/demo-old cannot be disabled. Other jobs found 5 ciphertexts " +
+			"under it: 5 in the report of job archive."},
+	} {
+		one, two := sample(), otherJob(test.foreign)
+		merged, err := document.Merge([]document.Saved{{File: "a.json", Document: one},
+			{File: "b.json", Document: two}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := merged.Check(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := document.Read("merged", strings.NewReader(
+			string(jsonOf(t, merged)))); err != nil {
+			t.Error(err)
+		}
+		if merged.Slots.Seen != one.Slots.Seen+two.Slots.Seen || !merged.AsOf.Equal(two.AsOf) ||
+			merged.Account != "111122223333, 444455556666" || len(merged.Parts) != 2 {
+			t.Errorf("%d slots as of %s, accounts %s", merged.Slots.Seen, merged.AsOf,
+				merged.Account)
+		}
+		v := verdictOn(t, merged, oldKey)
+		if v.Code != test.code || v.Exit != test.code.Exit() ||
+			!strings.HasPrefix(v.Sentence, test.want) {
+			t.Errorf("%d foreign: %s: %s", test.foreign, v.Code, v.Sentence)
+		}
+		if own := verdictOn(t, merged, otherKey); own.Code != verdict.Cannot {
+			t.Errorf("100 ciphertexts under a source key of the other job: %s", own.Sentence)
+		}
+	}
+}
+
+// TestWorstVerdict: a key that is a source key in several reports has the worst verdict of them.
+func TestWorstVerdict(t *testing.T) {
+	t.Parallel()
+	one, two := sample(), sample()
+	two.Job, two.Targets[0].Location.Table, two.Targets[1].Location.Bucket = "second", "t", "b"
+	v := &two.Verdicts[0]
+	v.Code, v.Exit, v.Sentence = verdict.NotProven, 3, "alias/demo-old is not yet proven to be unused."
+	for _, list := range [][]document.Saved{
+		{{File: "1", Document: one}, {File: "2", Document: two}},
+		{{File: "2", Document: two}, {File: "1", Document: one}},
+	} {
+		merged, err := document.Merge(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := verdictOn(t, merged, oldKey); got.Code != verdict.NotProven {
+			t.Errorf("the merged verdict is %s", got.Sentence)
+		}
+	}
+}
+
+// TestOverlap: reports that count the same place are not merged.
+func TestOverlap(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		a, b    checkpoint.Location
+		refused bool
+	}{
+		"the same table": {checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t"},
+			checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t"}, true},
+		"tables of two Regions": {
+			checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t", Region: "us-east-1"},
+			checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t", Region: "eu-west-1"},
+			false},
+		"a prefix in a bucket": {
+			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b"},
+			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b", Prefix: "p/"}, true},
+		"two prefixes": {
+			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b", Prefix: "q/"},
+			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b", Prefix: "p/"}, false},
+		"a directory in another": {
+			checkpoint.Location{Kind: checkpoint.LocationFiles, Root: "/a"},
+			checkpoint.Location{Kind: checkpoint.LocationFiles, Root: "/a/b"}, true},
+		"similar directories": {
+			checkpoint.Location{Kind: checkpoint.LocationFiles, Root: "/a"},
+			checkpoint.Location{Kind: checkpoint.LocationFiles, Root: "/ab"}, false},
+	} {
+		one, two := otherJob(0), otherJob(0)
+		one.Targets[0].Location, two.Targets[0].Location = &test.a, &test.b
+		_, err := document.Merge([]document.Saved{{File: "1", Document: one},
+			{File: "2", Document: two}})
+		if errors.As(err, new(*document.OverlapError)) != test.refused {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCompare: a comparison states how each count changed, and whether a source key has more
+// ciphertexts in some target, also if it has fewer in all.
+func TestCompare(t *testing.T) {
+	t.Parallel()
+	passes := history()
+	now := document.Input{Now: at("2026-11-29T11:40:00Z")}
+	audit, verify := document.New(passes[0].Summary, now), document.New(passes[3].Summary, now)
+	mixed := document.New(summaryOf("audit", 0, 3, at("2026-11-30T10:00:00Z"),
+		countsOf(0, 19857, 92, 0, 47), countsOf(1974, 19, 8, 0, 3)), now)
+	for name, test := range map[string]struct {
+		before, after *document.Document
+		grew          bool
+		want          string
+	}{
+		"fewer": {audit, verify, false,
+			"0 ciphertexts are under a source key, 21650 fewer than before."},
+		"more": {verify, audit, true, "21650 ciphertexts are under a source key, 21650 more than " +
+			"before. A writer still uses a source key."},
+		"the same": {verify, verify, false, "0 ciphertexts are under a source key, as before."},
+		"more in one target": {audit, mixed, true, "In some places a source key has 1 ciphertext " +
+			"more, although the total went from 21650 to 1974."},
+	} {
+		diff := document.Compare("old", test.before, "new", test.after)
+		if diff.Grew != test.grew || !strings.HasPrefix(diff.Sentence, test.want) {
+			t.Errorf("%s: grew: %v, %s", name, diff.Grew, diff.Sentence)
+		}
+		before, after := int64(0), int64(0)
+		for _, c := range diff.Keys {
+			before, after = before+c.Before, after+c.After
+			if c.Change != c.After-c.Before {
+				t.Errorf("%s: %+v", name, c)
+			}
+		}
+		if before != test.before.Slots.Seen || after != test.after.Slots.Seen {
+			t.Errorf("%s: the sums are %d and %d", name, before, after)
+		}
+	}
+}
