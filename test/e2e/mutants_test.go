@@ -26,7 +26,7 @@ type mutant struct {
 func mutants() []mutant {
 	return slices.Concat(sourceMutants(), checkpointMutants(), recordMutants(), engineMutants(),
 		logMutants(), uploadMutants(), requestMutants(), evidenceMutants(), verdictMutants(),
-		watchMutants(), copiesMutants(), commandMutants(),
+		watchMutants(), copiesMutants(), reportMutants(), commandMutants(),
 		contentMutants())
 }
 
@@ -58,6 +58,29 @@ func watchMutants() []mutant {
 		{"the requests in the audit log are not read", "cmd/rotator/own_requests.go",
 			"\t\t\to.ids[request.ID] = true\n", "",
 			[]string{"./cmd/rotator", "-run", "TestScripts/own-requests$"}},
+	}
+}
+
+// reportMutants remove protections of saved and rendered reports.
+func reportMutants() []mutant {
+	saved := []string{"./internal/report/document"}
+	return []mutant{
+		{"a report of a newer version is read", "internal/report/document/read.go",
+			"\tcase major != own:\n", "\tcase false:\n", saved},
+		{"a report with wrong sums is read", "internal/report/document/read.go",
+			"if err := d.Check(); err != nil {", "if err := error(nil); err != nil {", saved},
+		{"what other jobs found under a key does not count", "internal/report/document/merge.go",
+			"if foreign > 0 {", "if foreign < 0 {", saved},
+		{"a place counts twice in a merged report", "internal/report/document/merge.go",
+			"if err := overlap(list); err != nil {", "if err := overlap(nil); err != nil {", saved},
+		{"the best verdict of several reports counts", "internal/report/document/merge.go",
+			"first || v.Exit > worst.Exit", "first || v.Exit < worst.Exit", saved},
+		{"more ciphertexts under a source key are as before", "internal/report/document/diff.go",
+			"d.Grew = grown > 0", "d.Grew = false", saved},
+		{"a cell is a formula", "internal/report/sheet/sheet.go",
+			"return \"'\" + text", "return text", []string{"./internal/report/sheet"}},
+		{"a name is a table cell in Markdown", "internal/report/markdown/markdown.go",
+			"\"|\", `\\|`, ", "", []string{"./internal/report/markdown"}},
 	}
 }
 
