@@ -78,6 +78,8 @@ func waitInParallel() {
 //	versioning                  enable versioning of the bucket vault
 //	erase NAME                  delete an object of the bucket vault
 //	expire                      delete the old versions in the bucket vault
+//	lifecycle DAYS              let a rule delete them after some days
+//	archive NAME                store an object of the bucket vault in an archive
 //	pose KEY AS                 give new ciphertexts under KEY the headers of key AS
 //	share KEY ID...             store the same new ciphertext in several items
 //	quota CODE APPLIED DEFAULT  set the quotas of KMS; 0 means that there is none
@@ -111,6 +113,8 @@ func TestScripts(t *testing.T) {
 			"versioning": inWorld((*world).versioning),
 			"erase":      inWorld((*world).erase),
 			"expire":     inWorld((*world).expire),
+			"lifecycle":  inWorld((*world).lifecycle),
+			"archive":    inWorld((*world).archive),
 			"pose":       inWorld((*world).pose),
 			"share":      inWorld((*world).share),
 			"call":       inWorld((*world).call),

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -46,4 +48,34 @@ func (w *world) expire(ts *testscript.TestScript, _ []string) {
 			ts.Check(err)
 		}
 	}
+}
+
+func (w *world) lifecycle(ts *testscript.TestScript, args []string) {
+	days, err := strconv.ParseInt(args[0], 10, 32)
+	ts.Check(err)
+	_, err = w.s3.PutBucketLifecycleConfiguration(context.Background(),
+		&s3.PutBucketLifecycleConfigurationInput{
+			Bucket: aws.String("vault"),
+			LifecycleConfiguration: &s3types.BucketLifecycleConfiguration{
+				Rules: []s3types.LifecycleRule{{
+					ID:     aws.String("old"),
+					Status: s3types.ExpirationStatusEnabled,
+					Filter: &s3types.LifecycleRuleFilter{Prefix: aws.String("")},
+					NoncurrentVersionExpiration: &s3types.NoncurrentVersionExpiration{
+						NoncurrentDays: aws.Int32(int32(days)),
+					},
+				}},
+			},
+		})
+	ts.Check(err)
+}
+
+func (w *world) archive(ts *testscript.TestScript, args []string) {
+	_, err := w.s3.PutObject(context.Background(), &s3.PutObjectInput{
+		Bucket:       aws.String("vault"),
+		Key:          &args[0],
+		Body:         strings.NewReader("archived"),
+		StorageClass: s3types.StorageClassDeepArchive,
+	})
+	ts.Check(err)
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/backup"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/spf13/cobra"
 
 	"rotator/internal/checkpoint"
@@ -57,8 +59,11 @@ func findCopies(ctx context.Context, c *jobFlags, job *config.Job) (*copies.Resu
 		LastMove: lastMove(ctx, c, job),
 		Patience: patience,
 	}
+	archived := archivedIn(ctx, c, job)
 	for _, target := range job.Targets {
-		ask.Targets = append(ask.Targets, copiesOf(base, target))
+		one := copiesOf(base, target)
+		one.Archived = archived[target.Name]
+		ask.Targets = append(ask.Targets, one)
 	}
 	result, err := copies.Find(ctx, ask)
 	if err != nil {
@@ -74,13 +79,14 @@ func findCopies(ctx context.Context, c *jobFlags, job *config.Job) (*copies.Resu
 	return result, nil
 }
 
-// copiesOf returns a target with its clients. AWS Backup is not asked about a target of another
-// endpoint.
+// copiesOf returns a target with its clients. AWS Backup and Kinesis are not asked about a target of
+// another endpoint.
 func copiesOf(base aws.Config, target config.Target) copies.Target {
 	t := copies.Target{Name: target.Name}
 	points := func(region, endpoint, role string) {
 		if endpoint == "" {
-			t.Backup = backup.NewFromConfig(withTarget(base, region, "", role))
+			others := withTarget(base, region, "", role)
+			t.Backup, t.Kinesis = backup.NewFromConfig(others), kinesis.NewFromConfig(others)
 		}
 	}
 	switch {
@@ -115,6 +121,38 @@ func lastMove(ctx context.Context, c *jobFlags, job *config.Job) time.Time {
 	c.logger.Warn("the records of this job cannot be read, so all copies count, and their ends " +
 		"count from now: " + c.secrets.Text(c.headline(err)))
 	return time.Time{}
+}
+
+// archivedIn returns the archived objects that the newest pass of the job file found, by target. It
+// is empty if no such pass can be read.
+func archivedIn(
+	ctx context.Context, c *jobFlags, job *config.Job,
+) map[string]*copies.Archived {
+	found := map[string]*copies.Archived{}
+	store, err := c.openExisting(ctx, job)
+	if err != nil {
+		return found // lastMove logs it
+	}
+	h, err := readHistory(ctx, checkpoint.NewPasses(store, job.Job), job, nil)
+	if err != nil {
+		return found
+	}
+	newest := slices.IndexFunc(h, func(k storedPass) bool {
+		return k.pass.Complete && !k.pass.OtherJob
+	})
+	if newest < 0 {
+		return found
+	}
+	for _, target := range h[newest].summary.Targets {
+		a := &copies.Archived{Pass: h[newest].pass.Name()}
+		for _, r := range target.Reasons {
+			if r.Reason == "archived" {
+				a.Objects += r.Slots
+			}
+		}
+		found[target.Name] = a
+	}
+	return found
 }
 
 // factsOfCopies returns the rows as a verdict needs them, or nil without a result. The row for

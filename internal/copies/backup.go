@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/backup"
@@ -30,6 +31,7 @@ func (f *finder) recoveryPoints(ctx context.Context, t Target, arn string) (Row,
 	}
 	in := &backup.ListRecoveryPointsByResourceInput{ResourceArn: &arn}
 	later, vaults := int64(0), map[string]bool{}
+	ends := &backupEnds{}
 	for {
 		var page *backup.ListRecoveryPointsByResourceOutput
 		done, err := f.askRow(ctx, &r, call{"AWS Backup", "ListRecoveryPointsByResource",
@@ -50,9 +52,14 @@ func (f *finder) recoveryPoints(ctx context.Context, t Target, arn string) (Row,
 				continue
 			}
 			vaults[aws.ToString(p.BackupVaultName)] = true
+			end, err := f.endOfPoint(ctx, t, p, ends)
+			if err != nil {
+				return r, err
+			}
 			r.add(Item{
-				Name: aws.ToString(p.BackupVaultName) + " " + aws.ToString(p.RecoveryPointArn),
-				At:   utc(p.CreationDate),
+				Name:  aws.ToString(p.BackupVaultName) + " " + aws.ToString(p.RecoveryPointArn),
+				At:    utc(p.CreationDate),
+				Until: end,
 			})
 		}
 		if page.NextToken == nil {
@@ -60,12 +67,62 @@ func (f *finder) recoveryPoints(ctx context.Context, t Target, arn string) (Row,
 		}
 		in.NextToken = page.NextToken
 	}
-	r.NoEnd = false // the list does not have the ends
+	if r.Count > 0 {
+		r.API += ", DescribeRecoveryPoint"
+	}
 	r.conclude(later)
 	if r.State == Counted {
-		r.Detail = fmt.Sprintf("In %s. The list has no dates of deletion: see the lifecycle of "+
-			"each recovery point.", strings.Join(slices.Sorted(maps.Keys(vaults)), ", "))
+		r.Detail = fmt.Sprintf("In %s.", strings.Join(slices.Sorted(maps.Keys(vaults)), ", "))
+		ends.mark(&r)
 	}
 	r.Detail = strings.TrimSpace(r.Detail + " Vaults of other accounts are not listed.")
 	return r, nil
+}
+
+// maxPoints is the maximum number of recovery points whose ends are read.
+const maxPoints = 200
+
+// backupEnds is the progress of reading until when recovery points exist.
+type backupEnds struct {
+	asked int
+	why   *unseen // the first call that failed; no further one is sent
+}
+
+// endOfPoint returns when AWS Backup deletes a recovery point, or zero if it does not, or if that
+// could not be read.
+func (f *finder) endOfPoint(
+	ctx context.Context, t Target, p types.RecoveryPointByResource, ends *backupEnds,
+) (end time.Time, err error) {
+	if ends.why != nil || ends.asked == maxPoints {
+		ends.asked = maxPoints
+		return end, nil
+	}
+	ends.asked++
+	var out *backup.DescribeRecoveryPointOutput
+	ends.why, err = f.ask(ctx, call{"AWS Backup", "DescribeRecoveryPoint",
+		"backup:DescribeRecoveryPoint"}, func(ctx context.Context) (err error) {
+		out, err = t.Backup.DescribeRecoveryPoint(ctx, &backup.DescribeRecoveryPointInput{
+			BackupVaultName:  p.BackupVaultName,
+			RecoveryPointArn: p.RecoveryPointArn,
+		})
+		return err
+	})
+	if err != nil || ends.why != nil || out.CalculatedLifecycle == nil {
+		return end, err
+	}
+	return utc(out.CalculatedLifecycle.DeleteAt), nil
+}
+
+// mark states in a counted row until when the recovery points exist, if this is not known of all.
+func (e *backupEnds) mark(r *Row) {
+	switch {
+	case e.why != nil:
+		r.NoEnd, r.Until, r.MissingPermission = false, time.Time{}, e.why.permission
+		r.Detail += " It cannot be seen until when they exist: " + lowerFirst(e.why.sentence)
+	case e.asked == maxPoints && r.Count > maxPoints:
+		r.NoEnd, r.Until = false, time.Time{}
+		r.Detail += fmt.Sprintf(" The ends of only %d were read.", maxPoints)
+	case r.NoEnd:
+		r.Detail += " Some have no date of deletion."
+	}
 }

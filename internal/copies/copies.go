@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/backup"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
@@ -36,6 +37,7 @@ const (
 	Locked       Kind = "s3-object-lock"
 	Replicated   Kind = "s3-replication"
 	Uploads      Kind = "s3-incomplete-uploads"
+	ArchivedKind Kind = "s3-archived"
 	Recovery     Kind = "dynamodb-pitr"
 	Backups      Kind = "dynamodb-backups"
 	Exports      Kind = "dynamodb-exports"
@@ -55,6 +57,7 @@ func (k Kind) Name() string {
 		Locked:       "locked versions",
 		Replicated:   "replicated objects",
 		Uploads:      "incomplete uploads",
+		ArchivedKind: "archived objects",
 		Recovery:     "continuous backups",
 		Backups:      "on-demand backups",
 		Exports:      "exports to S3",
@@ -124,6 +127,15 @@ type Target struct {
 	DynamoDB       *dynamodb.Client // with Table
 	S3             *s3.Client       // with Bucket
 	Backup         *backup.Client
+	Kinesis        *kinesis.Client
+	// Archived is what a pass found about archived objects. It is nil if no pass read the bucket.
+	Archived *Archived
+}
+
+// Archived is the number of objects that a pass could not read because they are archived.
+type Archived struct {
+	Objects int64
+	Pass    string // how sentences name the pass
 }
 
 // place returns the place of a target as rows name it.

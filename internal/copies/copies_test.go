@@ -24,6 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/backup"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	dynamotypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	s3types "github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/google/go-cmp/cmp"
@@ -129,9 +130,9 @@ func inWorld(t *testing.T, test func(*world)) {
 			Patience: 10 * time.Second,
 			Targets: []copies.Target{
 				{Name: "objects", Bucket: "objects", Prefix: "in/", Region: "us-east-1", S3: w.s3,
-					Backup: points},
+					Backup: points, Archived: &copies.Archived{Pass: "pass 2"}},
 				{Name: "customers", Table: "customers", Region: "us-east-1", DynamoDB: w.table,
-					Backup: points},
+					Backup: points, Kinesis: kinesis.NewFromConfig(cfg)},
 				{Name: "files", Root: "/data"},
 			},
 		}
@@ -307,6 +308,7 @@ func (w *world) stream(view dynamotypes.StreamViewType) {
 // the move, of which it records the time.
 func (w *world) everything() {
 	w.Helper()
+	w.config.Targets[0].Archived = &copies.Archived{Objects: 3, Pass: "pass 2"}
 	w.put("in/a", "old")
 	w.put("in/b", "old")
 	w.put("out/c", "old") // not under the prefix
@@ -331,14 +333,18 @@ func (w *world) everything() {
 		}},
 	})
 	w.must(err)
-	for _, arn := range []string{"arn:aws:s3:::objects",
-		"arn:aws:dynamodb:us-east-1:111122223333:table/customers"} {
+	for arn, deleted := range map[string]time.Time{
+		"arn:aws:s3:::objects": time.Now().AddDate(0, 3, 0),
+		"arn:aws:dynamodb:us-east-1:111122223333:table/customers": {},
+	} {
 		w.server.AddRecoveryPoint(arn, fakeaws.RecoveryPoint{
-			ARN:     "arn:aws:backup:us-east-1:111122223333:recovery-point:1",
+			ARN:     "arn:aws:backup:us-east-1:111122223333:recovery-point:" + arn[8:11],
 			Vault:   "Default",
 			Created: time.Now(),
+			Deleted: deleted,
 		})
 	}
+	w.server.SetStream("arn:aws:kinesis:us-east-1:111122223333:stream/changes", 7*24*time.Hour)
 	w.upload("in/part")
 	w.upload("in/part")
 	w.upload("out/part")
@@ -405,7 +411,7 @@ func (w *world) golden(name string, r *copies.Result) {
 // kindsOfBucket and kindsOfTable are the rows that every target has.
 func kindsOfBucket() []copies.Kind {
 	return []copies.Kind{copies.Noncurrent, copies.DeleteMarked, copies.Locked, copies.Replicated,
-		copies.Uploads, copies.AWSBackup}
+		copies.Uploads, copies.ArchivedKind, copies.AWSBackup}
 }
 
 func kindsOfTable() []copies.Kind {
@@ -452,7 +458,9 @@ func TestEverything(t *testing.T) {
 			{"customers", copies.Recovery, 1, "2000-01-08T01:00:00Z"},
 			{"customers", copies.Backups, 4, ""},
 			{"customers", copies.Exports, 1, ""},
-			{"customers", copies.Kinesis, 1, "2000-12-31T01:00:00Z"},
+			{"customers", copies.Kinesis, 1, "2000-01-08T01:00:00Z"},
+			{"objects", copies.ArchivedKind, 3, ""},
+			{"objects", copies.AWSBackup, 1, "2000-04-01T00:00:00Z"},
 			{"customers", copies.AWSBackup, 1, ""},
 		} {
 			got := row(r, want.target, want.kind)
@@ -593,6 +601,8 @@ func affected() map[string][]string {
 		"dynamodb:DescribeKinesisStreamingDestination": {"customers dynamodb-kinesis"},
 		"backup:ListRecoveryPointsByResource": {"objects aws-backup",
 			"customers aws-backup"},
+		"backup:DescribeRecoveryPoint":  {"objects aws-backup", "customers aws-backup"},
+		"kinesis:DescribeStreamSummary": {"customers dynamodb-kinesis"},
 	}
 }
 
@@ -654,7 +664,9 @@ func (w *world) compare(
 			}
 			continue
 		}
-		onlyEnd := operation == "s3:GetBucketLifecycleConfiguration"
+		onlyEnd := operation == "s3:GetBucketLifecycleConfiguration" ||
+			operation == "backup:DescribeRecoveryPoint"
+		longest := operation == "kinesis:DescribeStreamSummary"
 		noARN := operation == "dynamodb:DescribeTable" && got.Kind == copies.AWSBackup
 		missing := ""
 		if denied && !noARN {
@@ -666,7 +678,9 @@ func (w *world) compare(
 		case onlyEnd && (got.State != copies.Counted || got.Count != want.Count || got.NoEnd ||
 			!got.Until.IsZero()):
 			w.Errorf("%s is %+v, want counted without an end", id, got)
-		case !onlyEnd && got.State != copies.CannotSee:
+		case longest && (got.State != copies.Counted || !got.Until.After(want.Until)):
+			w.Errorf("%s is %+v, want the longest retention", id, got)
+		case !onlyEnd && !longest && got.State != copies.CannotSee:
 			w.Errorf("%s is %s, want %s", id, got.State, copies.CannotSee)
 		}
 	}
@@ -684,7 +698,8 @@ func TestDenied(t *testing.T) {
 		w.complete(r)
 		w.golden("denied", r)
 		for _, row := range r.Rows {
-			if row.State != copies.CannotSee && row.State != copies.NotLookedAt {
+			if row.State != copies.CannotSee && row.State != copies.NotLookedAt &&
+				row.Kind != copies.ArchivedKind { // which needs no call
 				w.Errorf("%s is %+v", row.Kind, row)
 			}
 		}

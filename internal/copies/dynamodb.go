@@ -353,8 +353,5 @@ func (f *finder) kinesis(ctx context.Context, t Target, r *Row) error {
 	}
 	slices.Sort(names)
 	r.Count = int64(len(names))
-	r.Detail = fmt.Sprintf("%s can keep a record for up to 365 days. The retention was not read: "+
-		"aws kinesis describe-stream-summary --stream-name %s", strings.Join(names, ", "), names[0])
-	f.until(r, f.moved.Add(kinesisKeeps), "No Kinesis data stream keeps a record for so long.")
-	return nil
+	return f.retention(ctx, t, r, names)
 }

@@ -40,8 +40,27 @@ func (f *finder) bucket(ctx context.Context, t Target) (rows []Row, err error) {
 		return nil, err
 	}
 	recovery, err := f.recoveryPoints(ctx, t, bucketARN(t))
-	return append(rows, uploads, recovery), err
+	return append(rows, uploads, archivedRow(t), recovery), err
 }
+
+// archivedRow returns the row of archived objects, which is known from a pass.
+func archivedRow(t Target) Row {
+	r := Row{Kind: ArchivedKind, State: None}
+	switch a := t.Archived; {
+	case a == nil:
+		r.State = NotLookedAt
+		r.Detail = "No pass has read the bucket, so it is not known whether it has archived objects."
+	case a.Objects == 0:
+		r.Detail = upperFirst(a.Pass) + " found no archived object."
+	default:
+		r.State, r.Count = Counted, a.Objects
+		r.Detail = fmt.Sprintf("%s could not read them. Their keys are not known: restore them, then "+
+			"run rotator retry. rotator verify --exceptions lists them.", upperFirst(a.Pass))
+	}
+	return r
+}
+
+func upperFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // bucketARN returns the ARN of the bucket of a target.
 func bucketARN(t Target) string {

@@ -14,6 +14,7 @@ import (
 type RecoveryPoint struct {
 	ARN, Vault string
 	Created    time.Time
+	Deleted    time.Time // when its lifecycle deletes it; zero: never
 	Bytes      int64
 }
 
@@ -24,8 +25,8 @@ func (s *Server) AddRecoveryPoint(resourceARN string, p RecoveryPoint) {
 	s.backups.points[resourceARN] = append(s.backups.points[resourceARN], p)
 }
 
-// backupService implements ListRecoveryPointsByResource of AWS Backup, in one page, with the
-// REST JSON protocol.
+// backupService implements ListRecoveryPointsByResource, in one page, and DescribeRecoveryPoint of
+// AWS Backup, with the REST JSON protocol.
 type backupService struct {
 	mu     sync.Mutex
 	points map[string][]RecoveryPoint
@@ -41,6 +42,9 @@ func (s *backupService) Operation(r *http.Request) string {
 	if strings.HasPrefix(r.URL.Path, "/resources/") &&
 		strings.HasSuffix(r.URL.Path, "/recovery-points") {
 		return "backup:ListRecoveryPointsByResource"
+	}
+	if vault, _ := pointOf(r); vault != "" {
+		return "backup:DescribeRecoveryPoint"
 	}
 	return "backup:Unknown"
 }
@@ -78,6 +82,10 @@ func (s *backupService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		})
 		return
 	}
+	if vault, arn := pointOf(r); vault != "" {
+		s.describe(w, r, vault, arn)
+		return
+	}
 	arn := strings.TrimSuffix(strings.TrimPrefix(r.URL.Path, "/resources/"), "/recovery-points")
 	list := []any{}
 	s.mu.Lock()
@@ -92,6 +100,43 @@ func (s *backupService) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Unlock()
 	backupAnswer(w, http.StatusOK, map[string]any{"RecoveryPoints": list})
+}
+
+// pointOf returns the vault and the ARN in the path of DescribeRecoveryPoint, or "".
+func pointOf(r *http.Request) (vault, arn string) {
+	rest, ok := strings.CutPrefix(r.URL.Path, "/backup-vaults/")
+	if !ok {
+		return "", ""
+	}
+	vault, arn, _ = strings.Cut(rest, "/recovery-points/")
+	return vault, arn
+}
+
+func (s *backupService) describe(w http.ResponseWriter, r *http.Request, vault, arn string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, list := range s.points {
+		for _, p := range list {
+			if p.ARN != arn || p.Vault != vault {
+				continue
+			}
+			lifecycle := map[string]any{}
+			if !p.Deleted.IsZero() {
+				lifecycle["DeleteAt"] = float64(p.Deleted.UnixMilli()) / 1000
+			}
+			backupAnswer(w, http.StatusOK, map[string]any{
+				"RecoveryPointArn":    p.ARN,
+				"BackupVaultName":     p.Vault,
+				"CalculatedLifecycle": lifecycle,
+			})
+			return
+		}
+	}
+	s.Refuse(w, r, fault.Answer{
+		Status:  http.StatusBadRequest,
+		Code:    "ResourceNotFoundException",
+		Message: "there is no such recovery point",
+	})
 }
 
 func backupAnswer(w http.ResponseWriter, status int, content any) {

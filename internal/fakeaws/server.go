@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"rotator/internal/fakeaws/fakecloudtrail"
 	"rotator/internal/fakeaws/fakedynamodb"
@@ -54,6 +55,7 @@ type Server struct {
 	trail   *fakecloudtrail.Service
 	quotas  *quotaService
 	backups *backupService
+	kinesis *kinesisService
 
 	http   *http.Server
 	conns  sync.WaitGroup // open connections
@@ -101,6 +103,7 @@ func Start(config Config) (*Server, error) {
 		trail:   trail,
 		quotas:  &quotaService{known: map[string]Quota{}},
 		backups: &backupService{points: map[string][]RecoveryPoint{}},
+		kinesis: &kinesisService{retention: map[string]time.Duration{}},
 		served:  make(chan error, 1),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -199,11 +202,12 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 	quotas := s.faults.Handler(s.signers.json(s.quotas))
 	trail := s.faults.Handler(s.signers.json(s.trail))
 	backups := s.faults.Handler(s.signers.json(s.backups))
+	kinesis := s.faults.Handler(s.signers.json(s.kinesis))
 	sts := s.faults.Handler(s.signers.query(&stsService{tokens: t}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Amzn-Requestid", newRequestID())
 		w.Header().Set("Date", s.signers.now().UTC().Format(http.TimeFormat))
-		choose(r, kms, dynamo, trail, quotas, backups, sts, s3).ServeHTTP(w, r)
+		choose(r, kms, dynamo, trail, quotas, backups, kinesis, sts, s3).ServeHTTP(w, r)
 	})
 }
 
@@ -211,14 +215,14 @@ func (s *Server) dispatch(t *tokens) http.Handler {
 // request need not be served by a Server of this package.
 func Operation(r *http.Request) string {
 	return choose[fault.Service](r, &fakekms.Service{}, &fakedynamodb.Service{},
-		&fakecloudtrail.Service{}, &quotaService{}, &backupService{}, &stsService{},
-		&fakes3.Service{}).Operation(r)
+		&fakecloudtrail.Service{}, &quotaService{}, &backupService{}, &kinesisService{},
+		&stsService{}, &fakes3.Service{}).Operation(r)
 }
 
 // choose returns the argument of the service that a request is for. SDK clients that use JSON
 // send a target header; STS requests have a form body. All other requests are for S3 (path
 // style), except those that are signed for AWS Backup, and the health check of DynamoDB.
-func choose[T any](r *http.Request, kms, dynamo, trail, quotas, backups, sts, s3 T) T {
+func choose[T any](r *http.Request, kms, dynamo, trail, quotas, backups, kinesis, sts, s3 T) T {
 	target := r.Header.Get("X-Amz-Target")
 	switch {
 	case strings.HasPrefix(target, "TrentService."):
@@ -229,6 +233,8 @@ func choose[T any](r *http.Request, kms, dynamo, trail, quotas, backups, sts, s3
 		return trail
 	case strings.HasPrefix(target, quotaTarget):
 		return quotas
+	case strings.HasPrefix(target, kinesisTarget):
+		return kinesis
 	case isBackup(r):
 		return backups
 	case fakedynamodb.IsHealth(r):
