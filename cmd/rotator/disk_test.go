@@ -151,7 +151,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	w := diskWorld(t)
 	killed := w.Command("run").Begin(t)
 	until(t, "some writes", func() bool {
-		return killed.Over() || w.Requests("dynamodb:BatchExecuteStatement") >= 3
+		return killed.Ended() || w.Requests("dynamodb:BatchExecuteStatement") >= 3
 	})
 	killed.Kill()
 	killed.End(t)

@@ -168,7 +168,7 @@ func (s *session) hint(ctx context.Context) {
 		want := wanted(s.job, u)
 		f := nearest.Finder{Want: want, Most: hintedNames}
 		if u.Rule != "" {
-			f.Within = nearest.Alike(want)
+			f.Within = nearest.MaxDistance(want)
 		}
 		for _, name := range names {
 			if name != want {

@@ -222,9 +222,9 @@ func TestStopsBeforeThePass(t *testing.T) {
 				began := w.Requests(operation)
 				p := w.Command(command).Begin(t)
 				until(t, operation+", or the end", func() bool {
-					return w.Requests(operation) > began || p.Over()
+					return w.Requests(operation) > began || p.Ended()
 				})
-				if p.Over() {
+				if p.Ended() {
 					return // this command does not need the operation
 				}
 				p.Signal(t, syscall.SIGTERM)

@@ -94,7 +94,7 @@ func TestWatchStops(t *testing.T) {
 	p.Begin(t)
 	var text []byte
 	for over := time.Now().Add(time.Minute); !bytes.HasSuffix(text, []byte("\n")); {
-		if time.Now().After(over) || p.Over() {
+		if time.Now().After(over) || p.Ended() {
 			t.Fatalf("no result: %s", p.End(t).Log)
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -105,7 +105,7 @@ func (m *Miss) missing(s slot, step int, near bool, names func(add func(string))
 	if !near || want.Every || want.List || m.Near != nil {
 		return
 	}
-	f := nearest.Finder{Want: want.Name, Most: nearNames, Within: nearest.Alike(want.Name)}
+	f := nearest.Finder{Want: want.Name, Most: nearNames, Within: nearest.MaxDistance(want.Name)}
 	left := maxNames
 	names(func(name string) {
 		if left--; left >= 0 {

@@ -113,8 +113,8 @@ func (p *Process) Begin(t testing.TB) *Process {
 // Age returns the time since the command was started.
 func (p *Process) Age() time.Duration { return time.Since(p.started) }
 
-// Over reports whether the command has ended.
-func (p *Process) Over() bool {
+// Ended reports whether the command has ended.
+func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
 		return true

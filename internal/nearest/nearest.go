@@ -70,6 +70,6 @@ func (f *Finder) Add(name string) {
 // Names returns the kept names, the nearest first.
 func (f *Finder) Names() []Name { return f.found }
 
-// Alike returns the largest distance at which a name is probably a misspelling
+// MaxDistance returns the largest distance at which a name is probably a misspelling
 // of want.
-func Alike(want string) int { return max(2, len(want)/2) }
+func MaxDistance(want string) int { return max(2, len(want)/2) }

@@ -10,7 +10,7 @@ import (
 func TestFinder(t *testing.T) {
 	names := []string{"created", "ssn", "Docs", "doc", "dogs", "id", "docs2", "tenant"}
 	for range 2 {
-		f := Finder{Want: "docs", Most: 3, Within: Alike("docs")}
+		f := Finder{Want: "docs", Most: 3, Within: MaxDistance("docs")}
 		for _, name := range names {
 			f.Add(name)
 			f.Add(name)

@@ -19,11 +19,11 @@ type asker struct {
 	keys        Keys
 	kms         Reencrypter
 	jobKeys     *jobKeys
-	hints       *keyHints         // learns from every answer
+	hints       *keyHints         // learns from every response
 	knownTokens map[string]string // StackConfig.KnownTokens
 	history     *responseHistory
 	proven      *provenTokens
-	// broken is set once an answer of KMS did not belong to its request. Then nothing more is
+	// broken is set once a response of KMS did not belong to its request. Then nothing more is
 	// written.
 	broken  atomic.Pointer[retry.StopError]
 	limiter *flowcontrol.Limiter
@@ -55,11 +55,11 @@ func (a *asker) Decide(ctx context.Context, s Subject) (Verdict, error) {
 	}
 	var refusals []refusal
 	for _, source := range a.keys.candidates() {
-		answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: source,
+		response, err := a.ask(ctx, Request{Blob: slot.Blob, Source: source,
 			Context:            a.keys.SourceContext(slot),
 			DestinationContext: a.keys.DestinationContext(slot)})
 		if err == nil {
-			return a.judge(ctx, slot, answer)
+			return a.judge(ctx, slot, response)
 		}
 		if fatal(err) {
 			return Verdict{}, err
@@ -84,14 +84,14 @@ func (a *asker) tryHint(ctx context.Context, slot ciphertext.Slot) (v Verdict, o
 	case key == a.keys.Destination.ARN:
 		q.Source, q.Context = a.keys.Destination, to
 	}
-	answer, err := a.ask(ctx, q)
+	response, err := a.ask(ctx, q)
 	switch {
 	case err != nil && fatal(err):
 		return Verdict{}, false, err
-	case err != nil || answer.Source != key:
+	case err != nil || response.Source != key:
 		return Verdict{}, false, nil
 	case key == a.keys.Destination.ARN:
-		v, err = a.underDestination(ctx, slot, answer)
+		v, err = a.underDestination(ctx, slot, response)
 		return v, true, err
 	}
 	return a.foreignVerdict(key), true, nil
@@ -103,16 +103,16 @@ func (a *asker) checkAlreadyMoved(
 	ctx context.Context, slot ciphertext.Slot, refusals []refusal,
 ) (Verdict, error) {
 	to := a.keys.DestinationContext(slot)
-	answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: a.keys.Destination,
+	response, err := a.ask(ctx, Request{Blob: slot.Blob, Source: a.keys.Destination,
 		Context: to, DestinationContext: to})
 	switch {
 	case err != nil && fatal(err):
 		return Verdict{}, err
-	case err == nil && answer.Source == a.keys.Destination.ARN:
+	case err == nil && response.Source == a.keys.Destination.ARN:
 		a.changed.Store(a.keys.Mode == ModeContext)
-		return a.underDestination(ctx, slot, answer)
+		return a.underDestination(ctx, slot, response)
 	case err == nil:
-		return a.foreignVerdict(answer.Source), nil // a server that does not enforce the pin
+		return a.foreignVerdict(response.Source), nil // a server that does not enforce the pin
 	}
 	return a.refused(ctx, slot, refusals, refusal{a.keys.Destination, err})
 }
@@ -132,48 +132,48 @@ func (a *asker) foreignVerdict(arn string) Verdict {
 // judge decides from the response to the first request. The key in the response decides, not the
 // key in the request.
 func (a *asker) judge(
-	ctx context.Context, slot ciphertext.Slot, answer Response,
+	ctx context.Context, slot ciphertext.Slot, response Response,
 ) (Verdict, error) {
-	if answer.Source == a.keys.Destination.ARN {
+	if response.Source == a.keys.Destination.ARN {
 		same := a.keys.SourceAlgorithm == a.keys.Destination.Algorithm &&
 			maps.Equal(a.keys.SourceContext(slot), a.keys.DestinationContext(slot))
 		switch {
 		case same:
-			return a.underDestination(ctx, slot, answer)
-		case !a.keys.IsSource(answer.Source):
-			return a.foreignVerdict(answer.Source), nil
+			return a.underDestination(ctx, slot, response)
+		case !a.keys.IsSource(response.Source):
+			return a.foreignVerdict(response.Source), nil
 		}
-	} else if !a.keys.IsSource(answer.Source) {
-		return a.foreignVerdict(answer.Source), nil
+	} else if !a.keys.IsSource(response.Source) {
+		return a.foreignVerdict(response.Source), nil
 	}
-	return a.move(ctx, slot, answer)
+	return a.move(ctx, slot, response)
 }
 
 // move returns the verdict on a slot that is to hold the blob of a response. Nothing is written
 // unless KMS reports that it is under the destination key.
 func (a *asker) move(
-	ctx context.Context, slot ciphertext.Slot, answer Response,
+	ctx context.Context, slot ciphertext.Slot, response Response,
 ) (Verdict, error) {
-	if answer.Destination != a.keys.Destination.ARN {
+	if response.Destination != a.keys.Destination.ARN {
 		return Verdict{}, &retry.StopError{Kind: retry.StopInternal,
 			What: fmt.Sprintf("KMS encrypted under %s instead of the destination key %s; nothing "+
-				"was written", answer.Destination, a.keys.Destination.ARN)}
+				"was written", response.Destination, a.keys.Destination.ARN)}
 	}
-	if err := a.prove(ctx, answer, a.keys.DestinationContext(slot)); err != nil {
+	if err := a.prove(ctx, response, a.keys.DestinationContext(slot)); err != nil {
 		if retry.Stopped(err) || ctx.Err() != nil {
 			return Verdict{}, err
 		}
 		reason, detail := retry.ReasonOf(err)
-		return Verdict{Outcome: Failed, Key: answer.Source, Reason: reason, Detail: detail}, nil
+		return Verdict{Outcome: Failed, Key: response.Source, Reason: reason, Detail: detail}, nil
 	}
 	a.changed.Store(false)
 	return Verdict{
-		Blob: answer.Blob,
-		Key:  answer.Source,
+		Blob: response.Blob,
+		Key:  response.Source,
 		Origin: Origin{
-			RequestID:    answer.RequestID,
-			FromMaterial: answer.SourceMaterial,
-			ToMaterial:   answer.DestinationMaterial,
+			RequestID:    response.RequestID,
+			FromMaterial: response.SourceMaterial,
+			ToMaterial:   response.DestinationMaterial,
 		},
 	}, nil
 }
@@ -181,30 +181,30 @@ func (a *asker) move(
 // underDestination returns the verdict on a slot with the key, context and algorithm of the
 // destination. It moves only in a refresh, and only if it is under older key material.
 func (a *asker) underDestination(
-	ctx context.Context, slot ciphertext.Slot, answer Response,
+	ctx context.Context, slot ciphertext.Slot, response Response,
 ) (Verdict, error) {
 	material := a.keys.Destination.Material
-	if !a.keys.Refresh() || material == "" || answer.SourceMaterial == material {
-		return Verdict{Outcome: Current, Key: answer.Source}, nil
+	if !a.keys.Refresh() || material == "" || response.SourceMaterial == material {
+		return Verdict{Outcome: Current, Key: response.Source}, nil
 	}
-	if answer.SourceMaterial == "" {
+	if response.SourceMaterial == "" {
 		return Verdict{}, &retry.StopError{
 			Kind: retry.StopInternal,
 			What: "KMS does not report the key " +
 				"material of a ciphertext, so a refresh is not possible; nothing was written",
 		}
 	}
-	return a.move(ctx, slot, answer)
+	return a.move(ctx, slot, response)
 }
 
 // ask sends one request, through the limiter and the retry layer. Errors that concern the run
 // are *StopError; others concern the slot.
 func (a *asker) ask(ctx context.Context, q Request) (Response, error) {
-	var answer Response
+	var response Response
 	err := a.retry.Do(ctx, flowcontrol.Permit{}, retry.Asking, "KMS", func(
 		ctx context.Context,
 	) (err error) {
-		answer, err = a.once(ctx, q)
+		response, err = a.once(ctx, q)
 		if err != nil {
 			if slotErr := a.slotError(ctx, q, err); slotErr != nil {
 				return slotErr // a retry would fail again
@@ -217,10 +217,10 @@ func (a *asker) ask(ctx context.Context, q Request) (Response, error) {
 		return Response{}, err
 	case err == nil:
 		a.denials.Reset()
-		if err := a.check(q, answer); err != nil {
+		if err := a.check(q, response); err != nil {
 			return Response{}, err
 		}
-		return answer, a.hints.fact(q.Blob, answer)
+		return response, a.hints.fact(q.Blob, response)
 	}
 	switch retry.Classify(err) {
 	case retry.KindKeyState, retry.KindCredentials:
@@ -235,14 +235,14 @@ func (a *asker) ask(ctx context.Context, q Request) (Response, error) {
 // validateResponse returns an error that ends the run for a response that ReEncrypt never gives:
 // one without a key or without a ciphertext. With such a response, a slot would be replaced by
 // nothing and counted as moved.
-func (a *asker) validateResponse(answer Response) error {
+func (a *asker) validateResponse(response Response) error {
 	missing := ""
 	switch {
-	case answer.Source == "":
+	case response.Source == "":
 		missing = "which key a ciphertext is under"
-	case answer.Destination == "":
+	case response.Destination == "":
 		missing = "under which key it encrypted"
-	case len(answer.Blob) == 0:
+	case len(response.Blob) == 0:
 		missing = "the new ciphertext"
 	default:
 		return nil
@@ -260,12 +260,12 @@ func (a *asker) once(ctx context.Context, q Request) (Response, error) {
 	if err != nil {
 		return Response{}, err
 	}
-	answer, err := a.kms.ReEncrypt(ctx, q)
+	response, err := a.kms.ReEncrypt(ctx, q)
 	a.observe(sent, err)
 	if err == nil {
-		a.note(answer)
+		a.note(response)
 	}
-	return answer, err
+	return response, err
 }
 
 // observe counts a request that has ended, and reports its result to the limiter.
@@ -342,7 +342,7 @@ func fatal(err error) bool {
 // any reason.
 func (a *asker) confirm(ctx context.Context, slot ciphertext.Slot) (bool, error) {
 	to := a.keys.DestinationContext(slot)
-	answer, err := a.ask(ctx, Request{
+	response, err := a.ask(ctx, Request{
 		Blob:               slot.Blob,
 		Source:             a.keys.Destination,
 		Context:            to,
@@ -354,9 +354,9 @@ func (a *asker) confirm(ctx context.Context, slot ciphertext.Slot) (bool, error)
 		}
 		return false, nil
 	}
-	if answer.Source != a.keys.Destination.ARN {
+	if response.Source != a.keys.Destination.ARN {
 		return false, nil
 	}
-	v, err := a.underDestination(ctx, slot, answer)
+	v, err := a.underDestination(ctx, slot, response)
 	return v.Outcome == Current, err
 }

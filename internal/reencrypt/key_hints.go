@@ -34,7 +34,7 @@ type HeaderError struct{ What string }
 
 func (e *HeaderError) Error() string { return e.What }
 
-// class is a set of slots for which one answer of KMS is enough: slots with one token, in one
+// class is a set of slots for which one response of KMS is enough: slots with one token, in one
 // target, found by one rule of the job file. A rule with a wrong encryption context is therefore
 // never hidden by slots of another rule.
 type class struct {
@@ -92,7 +92,7 @@ type keyHints struct {
 	agree   bool   // the whole sample was checked
 	wrong   string // the disagreement that was found, or ""
 	facts   map[kmsblob.Token]fact
-	learned map[class]Verdict // the answer of KMS for a slot of the class
+	learned map[class]Verdict // the response of KMS for a slot of the class
 	// slots decided by headers, and those of them that KMS checked
 	decided, checked int64
 	unchecked        int64 // slots decided by headers, not checked so far
@@ -243,8 +243,8 @@ func (h *keyHints) mustBeCurrent(slot ciphertext.Slot) bool {
 	return maps.Equal(slot.Context, slot.DestinationContext)
 }
 
-// learn stores the answer of KMS for a slot that was not predicted. If another slot of the class
-// was faster, the answer is a check.
+// learn stores the response of KMS for a slot that was not predicted. If another slot of the class
+// was faster, the response is a check.
 func (h *keyHints) learn(s Subject, actual Verdict) error {
 	h.mu.Lock()
 	expected, known := h.expect(s)
@@ -264,13 +264,13 @@ func (h *keyHints) learn(s Subject, actual Verdict) error {
 
 // fact stores what KMS has answered about the key of a blob. Two keys, or two materials of one
 // key, with the same token invalidate all hints.
-func (h *keyHints) fact(blob []byte, answer Response) error {
+func (h *keyHints) fact(blob []byte, response Response) error {
 	t, ok := kmsblob.ReadToken(blob)
-	if !ok || answer.Source == "" {
+	if !ok || response.Source == "" {
 		return nil
 	}
 	h.mu.Lock()
-	now := fact{answer.Source, answer.SourceMaterial}
+	now := fact{response.Source, response.SourceMaterial}
 	before, known := h.facts[t]
 	if !known && !h.off && len(h.facts) < maxClasses {
 		h.facts[t] = now
@@ -305,14 +305,14 @@ func (h *keyHints) factOf(t kmsblob.Token) (f fact, ok bool) {
 	return f, ok
 }
 
-// distrusted reports whether an answer of KMS has contradicted a header.
+// distrusted reports whether a response of KMS has contradicted a header.
 func (h *keyHints) distrusted() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.off
 }
 
-// compare compares the answer of KMS with a prediction.
+// compare compares the response of KMS with a prediction.
 func (h *keyHints) compare(s Subject, predicted, actual Verdict) error {
 	if predicted.Outcome == actual.Outcome && predicted.Key == actual.Key &&
 		predicted.Reason == actual.Reason {

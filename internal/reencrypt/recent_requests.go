@@ -42,9 +42,9 @@ func (r *recentRequests) list() []SentRequest {
 
 // note remembers a request that succeeded, if it used a source key. Dry runs are no uses
 // (API_GetKeyLastUsage: the last successful operation).
-func (a *asker) note(answer Response) {
-	if answer.RequestID != "" && a.keys.IsSource(answer.Source) {
-		a.recent.add(answer.RequestID, time.Now())
+func (a *asker) note(response Response) {
+	if response.RequestID != "" && a.keys.IsSource(response.Source) {
+		a.recent.add(response.RequestID, time.Now())
 	}
 }
 

@@ -66,15 +66,15 @@ func (a *asker) underSourceContext(
 	if a.keys.Mode == ModeContext || a.keys.SourceAlgorithm != Symmetric || maps.Equal(from, to) {
 		return Verdict{}, false, nil
 	}
-	answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: a.keys.Destination, Context: from,
+	response, err := a.ask(ctx, Request{Blob: slot.Blob, Source: a.keys.Destination, Context: from,
 		DestinationContext: to})
 	switch {
 	case err != nil && fatal(err):
 		return Verdict{}, false, err
-	case err != nil || answer.Source != a.keys.Destination.ARN:
+	case err != nil || response.Source != a.keys.Destination.ARN:
 		return Verdict{}, false, nil
 	}
-	return a.foreignVerdict(answer.Source), true, nil
+	return a.foreignVerdict(response.Source), true, nil
 }
 
 // keyOfHeader returns the key of the job that the header of a blob names, if this agrees with the
@@ -299,7 +299,7 @@ func (a *asker) identifyKey(
 	if a.keys.SourceAlgorithm != Symmetric {
 		from = a.keys.DestinationContext(slot)
 	}
-	answer, err := a.ask(ctx, Request{Blob: slot.Blob, Context: from,
+	response, err := a.ask(ctx, Request{Blob: slot.Blob, Context: from,
 		DestinationContext: a.keys.DestinationContext(slot)})
 	if err != nil && fatal(err) {
 		return Verdict{}, err
@@ -307,5 +307,5 @@ func (a *asker) identifyKey(
 	if err != nil {
 		return a.foreignVerdict(known), nil
 	}
-	return a.foreignVerdict(answer.Source), nil
+	return a.foreignVerdict(response.Source), nil
 }

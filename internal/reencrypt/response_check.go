@@ -11,11 +11,11 @@ import (
 	"rotator/internal/retry"
 )
 
-// rememberedResponses is the number of recent answers of KMS with which a new one
+// rememberedResponses is the number of recent responses of KMS with which a new one
 // is compared.
 const rememberedResponses = 100_000
 
-// responseHistory stores digests of the last answers of KMS to detect an answer
+// responseHistory stores digests of the last responses of KMS to detect a response
 // that was already given to another request, for example by a caching server or
 // by a proxy that mixes up connections. It is safe for concurrent use. A full
 // history takes 3.4 MB.
@@ -24,8 +24,8 @@ type responseHistory struct {
 
 	mu   sync.Mutex
 	ring []responseMarks // in order of arrival, from next on once it is full
-	next int             // the index in ring of the answer that is removed next
-	// table is a hash table with linear probing over the digests of the answers in ring. An
+	next int             // the index in ring of the response that is removed next
+	// table is a hash table with linear probing over the digests of the responses in ring. An
 	// entry is 2 × index + kind + 1; 0 is a free one.
 	table []uint32
 }
@@ -37,16 +37,16 @@ type responseMarks struct {
 }
 
 // responseTable is the length of the table: a power of two, with room for two marks of each
-// answer.
+// response.
 const responseTable = 1 << 18
 
 func newResponseHistory() *responseHistory { return &responseHistory{seed: maphash.MakeSeed()} }
 
-// add stores an answer. It reports whether its blob or its request id was
-// already part of an answer to another request. The same answer to the same
+// add stores a response. It reports whether its blob or its request id was
+// already part of a response to another request. The same response to the same
 // request is not reported.
-func (a *responseHistory) add(q Request, answer Response) (blob, request bool) {
-	one := a.digest(q, answer)
+func (a *responseHistory) add(q Request, response Response) (blob, request bool) {
+	one := a.digest(q, response)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.table == nil {
@@ -57,11 +57,11 @@ func (a *responseHistory) add(q Request, answer Response) (blob, request bool) {
 	return blob, request
 }
 
-func (a *responseHistory) digest(q Request, answer Response) responseMarks {
+func (a *responseHistory) digest(q Request, response Response) responseMarks {
 	one := responseMarks{request: a.digestRequest(q)}
-	one.marks[0] = maphash.Bytes(a.seed, answer.Blob) | 1
-	if answer.RequestID != "" {
-		one.marks[1] = maphash.String(a.seed, answer.RequestID) | 1
+	one.marks[0] = maphash.Bytes(a.seed, response.Blob) | 1
+	if response.RequestID != "" {
+		one.marks[1] = maphash.String(a.seed, response.RequestID) | 1
 	}
 	return one
 }
@@ -94,7 +94,7 @@ func (a *responseHistory) inOtherResponse(one responseMarks, kind int) bool {
 	return false
 }
 
-// remember replaces the oldest answer. It must be called with mu held.
+// remember replaces the oldest response. It must be called with mu held.
 func (a *responseHistory) remember(one responseMarks) {
 	if len(a.ring) < rememberedResponses {
 		a.ring = append(a.ring, one)
@@ -173,15 +173,15 @@ const (
 	maxOverhead     = 256
 )
 
-// check returns the error that ends the run if an answer cannot belong to its
-// request. Such an answer must be neither written nor counted.
-func (a *asker) check(q Request, answer Response) error {
-	if err := a.validateResponse(answer); err != nil {
+// check returns the error that ends the run if a response cannot belong to its
+// request. Such a response must be neither written nor counted.
+func (a *asker) check(q Request, response Response) error {
+	if err := a.validateResponse(response); err != nil {
 		return err
 	}
-	what := a.wrongBlob(q, answer.Blob)
+	what := a.wrongBlob(q, response.Blob)
 	if what == "" {
-		switch blob, request := a.history.add(q, answer); {
+		switch blob, request := a.history.add(q, response); {
 		case blob:
 			what = "returned a ciphertext that it had already returned for another request"
 		case request:
@@ -191,15 +191,15 @@ func (a *asker) check(q Request, answer Response) error {
 	if what == "" {
 		return nil
 	}
-	return a.wrongResponse(what, answer, nil)
+	return a.wrongResponse(what, response, nil)
 }
 
-// wrongResponse returns the error that ends a run because of a wrong answer of
+// wrongResponse returns the error that ends a run because of a wrong response of
 // KMS.
-func (a *asker) wrongResponse(what string, answer Response, err error) error {
+func (a *asker) wrongResponse(what string, response Response, err error) error {
 	request := ""
-	if answer.RequestID != "" {
-		request = fmt.Sprintf(" (request id %q)", answer.RequestID)
+	if response.RequestID != "" {
+		request = fmt.Sprintf(" (request id %q)", response.RequestID)
 	}
 	stop := &retry.StopError{Kind: retry.StopAnswer, Err: err, What: fmt.Sprintf(
 		"KMS, re-encrypting to %s, %s%s; nothing of this response was written",
@@ -298,13 +298,13 @@ func (p *provenTokens) add(token kmsblob.Token, readable bool) {
 // the destination key and context. Nothing with that token is written before. A
 // new token is not a fault, because the key may have been rotated. Ciphertexts
 // without a header, such as those under asymmetric keys, are checked once per run. An
-// error other than a *StopError means that KMS gave no usable answer.
-func (a *asker) prove(ctx context.Context, answer Response, to map[string]string) error {
-	token, readable := kmsblob.ReadToken(answer.Blob)
+// error other than a *StopError means that KMS gave no usable response.
+func (a *asker) prove(ctx context.Context, response Response, to map[string]string) error {
+	token, readable := kmsblob.ReadToken(response.Blob)
 	if a.hints.readOnly || a.proven.has(token, readable) {
 		return nil
 	}
-	if readable && a.hints.keyOf(answer.Blob) == a.keys.Destination.ARN {
+	if readable && a.hints.keyOf(response.Blob) == a.keys.Destination.ARN {
 		a.proven.add(token, readable)
 		return nil
 	}
@@ -317,18 +317,19 @@ func (a *asker) prove(ctx context.Context, answer Response, to map[string]string
 	if a.proven.has(token, readable) {
 		return nil
 	}
-	response, err := a.ask(ctx, Request{Blob: answer.Blob, Source: a.keys.Destination,
+	second, err := a.ask(ctx, Request{Blob: response.Blob, Source: a.keys.Destination,
 		Context: to, DestinationContext: to})
-	if err == nil && response.Source != a.keys.Destination.ARN {
-		return a.wrongResponse("returned a ciphertext under "+response.Source, answer, nil)
+	if err == nil && second.Source != a.keys.Destination.ARN {
+		return a.wrongResponse("returned a ciphertext under "+second.Source, response, nil)
 	}
 	if slotErr := slotKeyOf(err); slotErr != nil && slotErr.unknown {
-		return a.wrongResponse("returned a ciphertext whose key it does not know", answer, err)
+		return a.wrongResponse("returned a ciphertext whose key it does not know", response, err)
 	}
 	if err != nil && !retry.Stopped(err) {
 		switch retry.Classify(err) {
 		case retry.KindIncorrectKey, retry.KindInvalidCiphertext:
-			return a.wrongResponse("returned a ciphertext that it refuses to decrypt", answer, err)
+			const refused = "returned a ciphertext that it refuses to decrypt"
+			return a.wrongResponse(refused, response, err)
 		case retry.KindDenied:
 			return &retry.StopError{
 				Kind: retry.StopAccess,

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// TestAnswerHistory compares the history with a map of the last answers, for several times the
-// number of answers that the history stores, and measures the memory that it uses.
-func TestAnswerHistory(t *testing.T) {
+// TestResponseHistory compares the history with a map of the last responses, for several times the
+// number of responses that the history stores, and measures the memory that it uses.
+func TestResponseHistory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it measures memory")
 	}
@@ -19,43 +19,43 @@ func TestAnswerHistory(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	h := newResponseHistory()
 	random := rand.New(rand.NewPCG(1, 2))
-	answer := func(i int) (Request, Response) {
+	response := func(i int) (Request, Response) {
 		context := map[string]string{"a": "b", "c": fmt.Sprint(i)}
 		return Request{Blob: fmt.Appendf(nil, "question %d", i), Context: context},
 			Response{Blob: fmt.Appendf(nil, "blob %d", i), RequestID: fmt.Sprint("id ", i)}
 	}
 	for i := range n {
-		q, a := answer(i)
+		q, a := response(i)
 		if blob, request := h.add(q, a); blob || request {
-			t.Fatalf("answer %d was seen before", i)
+			t.Fatalf("response %d was seen before", i)
 		}
 		if i < 1000 || random.IntN(100) > 0 {
 			continue
 		}
 		back := random.IntN(min(i, 2*rememberedResponses))
-		_, a = answer(i - back)
+		_, a = response(i - back)
 		probe := Request{Blob: []byte("another")}
 		blob, request := h.inOtherResponseOf(probe, a)
 		if want := back < rememberedResponses; blob != want || request != want {
-			t.Fatalf("the answer %d before %d: blob %v, request id %v, want %v",
+			t.Fatalf("the response %d before %d: blob %v, request id %v, want %v",
 				back, i, blob, request, want)
 		}
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 4<<20 {
-		t.Errorf("%d answers take %d bytes", rememberedResponses, grown)
+		t.Errorf("%d responses take %d bytes", rememberedResponses, grown)
 	}
 	runtime.KeepAlive(h)
 }
 
 // inOtherResponseOf is like add, but does not store the response.
-func (a *responseHistory) inOtherResponseOf(q Request, answer Response) (blob, request bool) {
-	one := a.digest(q, answer)
+func (a *responseHistory) inOtherResponseOf(q Request, response Response) (blob, request bool) {
+	one := a.digest(q, response)
 	return a.inOtherResponse(one, 0), a.inOtherResponse(one, 1)
 }
 
-func BenchmarkAnswerHistory(b *testing.B) {
+func BenchmarkResponseHistory(b *testing.B) {
 	h := newResponseHistory()
 	context := map[string]string{"tenant": "t"}
 	q := Request{Blob: make([]byte, 184), Context: context, DestinationContext: context}

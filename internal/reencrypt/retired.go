@@ -41,7 +41,7 @@ func (a *asker) keyOfToken(token kmsblob.Token) string {
 // cannot be used. A refusal of KMS shows the state of the key of a blob, but
 // not the key. A slot therefore counts as under such a key only if KMS has
 // named the key for its token before. A slot with an unknown key fails. Only an
-// answer of KMS makes a slot current.
+// response of KMS makes a slot current.
 func (a *asker) decideRetired(ctx context.Context, slot ciphertext.Slot) (Verdict, error) {
 	known := a.knownKey(slot.Blob)
 	retired := func(s Key) bool { return s.ARN == known && s.Unusable.State != "" }
@@ -49,13 +49,13 @@ func (a *asker) decideRetired(ctx context.Context, slot ciphertext.Slot) (Verdic
 		return Verdict{Outcome: Remaining, Key: known, Header: true}, nil
 	}
 	to := a.keys.DestinationContext(slot)
-	answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: a.keys.Destination,
+	response, err := a.ask(ctx, Request{Blob: slot.Blob, Source: a.keys.Destination,
 		Context: to, DestinationContext: to})
-	if err == nil && answer.Source == a.keys.Destination.ARN {
-		return a.underDestination(ctx, slot, answer)
+	if err == nil && response.Source == a.keys.Destination.ARN {
+		return a.underDestination(ctx, slot, response)
 	}
 	if err == nil {
-		return a.judge(ctx, slot, answer) // a server that does not enforce the pin
+		return a.judge(ctx, slot, response) // a server that does not enforce the pin
 	}
 	if fatal(err) {
 		return Verdict{}, err
@@ -67,10 +67,10 @@ func (a *asker) decideRetired(ctx context.Context, slot ciphertext.Slot) (Verdic
 	}
 	var refusals []refusal
 	for _, source := range candidates {
-		answer, err := a.ask(ctx, Request{Blob: slot.Blob, Source: source,
+		response, err := a.ask(ctx, Request{Blob: slot.Blob, Source: source,
 			Context: a.keys.SourceContext(slot), DestinationContext: to})
 		if err == nil {
-			return a.judge(ctx, slot, answer)
+			return a.judge(ctx, slot, response)
 		}
 		if fatal(err) {
 			return Verdict{}, err
@@ -87,7 +87,7 @@ func (a *asker) decideRetired(ctx context.Context, slot ciphertext.Slot) (Verdic
 }
 
 // unchecked returns the verdict on a slot whose key KMS could not check. ok is
-// false if KMS gave an answer about the slot.
+// false if KMS gave a response about the slot.
 func (a *asker) unchecked(
 	slot ciphertext.Slot, known string, refusals []refusal, last refusal,
 ) (Verdict, bool) {

@@ -142,10 +142,10 @@ func (s *Searcher) ask(ctx context.Context, c Candidate) (Finding, error) {
 			a.unclear = true
 			continue
 		}
-		answer, err := s.send(ctx, c, source)
+		response, err := s.send(ctx, c, source)
 		switch class := retry.Classify(err); {
 		case err == nil:
-			f := fact{answer.Source, answer.SourceMaterial}
+			f := fact{response.Source, response.SourceMaterial}
 			return Finding{Standing: s.standing(f), Key: f.key, Whole: c.Whole}, nil
 		case fatal(err):
 			return Finding{}, s.stop(err)
@@ -167,14 +167,14 @@ func (s *Searcher) ask(ctx context.Context, c Candidate) (Finding, error) {
 	return s.conclude(ctx, c, a)
 }
 
-// pinned holds the answers of KMS to the requests with each source key pinned.
+// pinned holds the responses of KMS to the requests with each source key pinned.
 type pinned struct {
 	matched      []string // keys for which KMS reports no incorrect key
 	comparesKeys bool     // KMS reports an incorrect key for some, so it compares keys
-	unclear      bool     // there was no usable answer
+	unclear      bool     // there was no usable response
 }
 
-// conclude sends a request with the destination key pinned if the other answers
+// conclude sends a request with the destination key pinned if the other responses
 // do not show whether KMS compares the key of this candidate at all.
 func (s *Searcher) conclude(ctx context.Context, c Candidate, a pinned) (Finding, error) {
 	keys := s.asker.keys
@@ -192,10 +192,10 @@ func (s *Searcher) conclude(ctx context.Context, c Candidate, a pinned) (Finding
 		f.Standing, f.Key = UnderSource, a.matched[0]
 		return f, nil
 	}
-	answer, err := s.send(ctx, c, keys.Destination)
+	response, err := s.send(ctx, c, keys.Destination)
 	switch class := retry.Classify(err); {
 	case err == nil:
-		f.Standing, f.Key = UnderOtherKey, answer.Source
+		f.Standing, f.Key = UnderOtherKey, response.Source
 	case fatal(err):
 		return Finding{}, s.stop(err)
 	case class == retry.KindInvalidCiphertext && keys.Any && c.Whole:
@@ -221,12 +221,12 @@ func (s *Searcher) undecided(c Candidate) Standing {
 // because a policy may require an encryption context and none is sent.
 func (s *Searcher) send(
 	ctx context.Context, c Candidate, source Key,
-) (answer Response, err error) {
+) (response Response, err error) {
 	d, q := s.asker, Request{Blob: c.Blob, Source: source}
 	err = d.retry.Do(ctx, flowcontrol.Permit{}, retry.Asking, "KMS", func(
 		ctx context.Context,
 	) (err error) {
-		answer, err = d.once(ctx, q)
+		response, err = d.once(ctx, q)
 		if err != nil {
 			if slotErr := d.slotError(ctx, q, err); slotErr != nil {
 				return slotErr
@@ -235,12 +235,12 @@ func (s *Searcher) send(
 		return err
 	})
 	if err == nil {
-		err = d.check(q, answer)
+		err = d.check(q, response)
 	}
 	if err == nil {
-		err = d.hints.fact(c.Blob, answer)
+		err = d.hints.fact(c.Blob, response)
 	}
-	return answer, err
+	return response, err
 }
 
 // allowed reports whether the caller may use a source key. If so, a denial is

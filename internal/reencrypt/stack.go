@@ -1,6 +1,6 @@
 // Package reencrypt decides about slots: whether the ciphertext of a slot must move to the
 // destination key, and to which new ciphertext. Stack is the entry point. It asks three layers
-// in turn: the predictor uses ciphertext headers, the answer cache shares the answers for equal
+// in turn: the predictor uses ciphertext headers, the response cache shares responses for equal
 // ciphertexts, and the asker sends requests to KMS. The package also resolves and checks the
 // keys of a job before a run.
 package reencrypt
@@ -20,7 +20,7 @@ type StackConfig struct {
 	Limiter *flowcontrol.Limiter // of the requests to KMS
 	Retry   *retry.Retrier
 	Hints   HintConfig
-	// Exact sends a request for every slot: no header and no answer for another slot decides.
+	// Exact sends a request for every slot: no header and no response for another slot decides.
 	Exact bool
 	// KeyState returns the state of a key. If it is nil, an error about a key that may be the
 	// key of a slot stops the run.
@@ -39,7 +39,7 @@ type StackConfig struct {
 // Its methods can be called concurrently.
 type Stack struct {
 	asker *asker
-	cache *answerCache // nil with Exact
+	cache *responseCache // nil with Exact
 	hints *keyHints
 	first Decider
 }
@@ -62,7 +62,7 @@ func NewStack(c StackConfig) *Stack {
 	}}
 	var next Decider = s.asker
 	if !c.Exact {
-		s.cache = newAnswerCache(next)
+		s.cache = newResponseCache(next)
 		next = s.cache
 	}
 	s.first = &predictor{hints: hints, next: next}
@@ -80,8 +80,8 @@ func (s *Stack) Confirm(ctx context.Context, slot ciphertext.Slot) (bool, error)
 	return s.asker.confirm(ctx, slot)
 }
 
-// Broken returns the error of an answer of KMS that did not belong to its request, or nil. After
-// such an answer nothing must be written.
+// Broken returns the error of a response of KMS that did not belong to its request, or nil. After
+// such a response nothing must be written.
 func (s *Stack) Broken() *retry.StopError { return s.asker.broken.Load() }
 
 // Requests returns the number of requests that were sent, including dry runs, and of those that
@@ -94,8 +94,8 @@ func (s *Stack) Requests() (sent, throttled int64) {
 type Savings struct {
 	Decided int64 // predicted by their header, whether or not KMS was asked as well
 	Header  int64 // decided by their header
-	Checked int64 // predictions that were compared with an answer of KMS
-	Shared  int64 // decided by the answer for another slot with the same blob and contexts
+	Checked int64 // predictions that were compared with a response of KMS
+	Shared  int64 // decided by the response for another slot with the same blob and contexts
 }
 
 // Savings returns the savings so far.

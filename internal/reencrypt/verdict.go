@@ -80,7 +80,7 @@ type Subject struct {
 	class    class
 	readable bool // the header of the blob has a token
 	readOnly bool // the slot cannot be written
-	// ownRequest excludes the answer to another slot.
+	// ownRequest excludes the response to another slot.
 	ownRequest bool
 }
 

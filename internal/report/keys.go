@@ -205,12 +205,12 @@ func (f keyFacts) where() string {
 
 // cannotBeDisabled returns the sentence for a key on which ciphertexts depend.
 func (f keyFacts) cannotBeDisabled(name string, under int64) string {
-	verb := "depend"
-	if under == 1 {
-		verb = "depends"
+	which := fmt.Sprintf("%d of the %d ciphertexts that were found %s", under,
+		f.counts.Slots.Seen, plural.Form(under, "depends", "depend"))
+	if f.counts.Slots.Seen == 1 {
+		which = "The only ciphertext that was found depends"
 	}
-	sentence := fmt.Sprintf("%s cannot be disabled. %d of the %d ciphertexts that were found %s "+
-		"on it: %s.", name, under, f.counts.Slots.Seen, verb, f.where())
+	sentence := fmt.Sprintf("%s cannot be disabled. %s on it: %s.", name, which, f.where())
 	if n := f.counts.Keys[f.key.ARN].Unreadable; n > 0 {
 		sentence += fmt.Sprintf(" It is also the key of %s that KMS cannot decrypt.",
 			ciphertexts(n))
@@ -223,7 +223,10 @@ func (f keyFacts) canBeDisabled(name string) string {
 	var b strings.Builder
 	found := fmt.Sprintf("None of the %d ciphertexts that were found in %s depends on it",
 		f.counts.Slots.Seen, plural.Count(len(f.byTarget), "target"))
-	if f.counts.Slots.Seen == 0 {
+	switch f.counts.Slots.Seen {
+	case 1:
+		found = "The only ciphertext that was found does not depend on it"
+	case 0:
 		found = "No ciphertext was found, which the job file allows"
 	}
 	fmt.Fprintf(&b, "%s can be disabled. %s, as of %s, when this pass started.", name, found,

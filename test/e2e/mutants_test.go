@@ -53,7 +53,7 @@ func watchMutants() []mutant {
 			"if r.unseen != nil || len(h.events) > maxKept {", "if len(h.events) > maxKept {",
 			watched},
 		{"the requests of an audit have no ids", "internal/reencrypt/asker.go",
-			"\t\ta.note(answer)\n", "",
+			"\t\ta.note(response)\n", "",
 			[]string{"./cmd/rotator", "-run", "TestScripts/own-requests$"}},
 		{"the requests in the audit log are not read", "cmd/rotator/own_requests.go",
 			"\t\t\to.ids[request.ID] = true\n", "",

@@ -58,7 +58,7 @@ func TestCacheAsksOnce(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			var requests atomic.Int64
-			s := newAnswerCache(deciderFunc(func(ciphertext.Slot) (Verdict, error) {
+			s := newResponseCache(deciderFunc(func(ciphertext.Slot) (Verdict, error) {
 				requests.Add(1)
 				time.Sleep(time.Second)
 				return test.verdict, nil
@@ -85,9 +85,9 @@ func TestCacheAsksOnce(t *testing.T) {
 	}
 }
 
-// The cache stays within its size, and keeps the answers that were used last.
+// The cache stays within its size, and keeps the responses that were used last.
 func TestCacheIsBounded(t *testing.T) {
-	s := newAnswerCache(deciderFunc(func(slot ciphertext.Slot) (Verdict, error) {
+	s := newResponseCache(deciderFunc(func(slot ciphertext.Slot) (Verdict, error) {
 		return Verdict{Blob: append(make([]byte, 2000), slot.Blob...), Key: "old"}, nil
 	}))
 	ask := func(i int) {
@@ -114,7 +114,7 @@ func TestCacheIsBounded(t *testing.T) {
 
 // A cache without any use stays small. After the first use it has its full size.
 func TestUnusedCacheIsSmall(t *testing.T) {
-	s := newAnswerCache(deciderFunc(func(slot ciphertext.Slot) (Verdict, error) {
+	s := newResponseCache(deciderFunc(func(slot ciphertext.Slot) (Verdict, error) {
 		return Verdict{Blob: make([]byte, 2000), Key: "old"}, nil
 	}))
 	ask := func(from, to int) {
