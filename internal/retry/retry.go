@@ -58,10 +58,16 @@ func WithRetry(
 	call func(context.Context) error,
 ) error {
 	over := time.Now().Add(maxOutage + lastAttemptGrace)
+	var last error                               // of an attempt that over did not end
 	limited := func(ctx context.Context) error { // the timeout of a request can be longer
 		ctx, cancel := context.WithDeadline(ctx, over)
 		defer cancel()
-		return call(ctx)
+		err := call(ctx)
+		if err != nil && ctx.Err() != nil && last != nil {
+			return last
+		}
+		last = err
+		return err
 	}
 	err := New(maxOutage, 0, rand.Int64N).Do(ctx, flowcontrol.Permit{}, Listing, service, limited)
 	var stop *StopError
