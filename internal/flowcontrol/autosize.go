@@ -19,8 +19,8 @@ const (
 	// size.
 	headroom = 1.25
 	// growth is the maximum factor of one growth. minGain is the minimum share of the growth by
-	// which the items per second must rise: more workers cost memory, and bring nothing if
-	// the processors are the limit.
+	// which the items or the requests per second must rise: more workers cost memory, and bring
+	// nothing if the processors are the limit.
 	growth  = 2
 	minGain = 0.25
 	// atRate is the share of their time that workers wait for the limiter of KMS at which
@@ -68,9 +68,18 @@ type sizer struct {
 
 // growthTrial is a growth that has not been evaluated.
 type growthTrial struct {
-	sizeBefore  int     // size before
-	speedBefore float64 // items per second before
-	unsettled   bool    // the next check covers time before and after the growth
+	sizeBefore  int // size before
+	speedBefore speed
+	unsettled   bool // the next check covers time before and after the growth
+}
+
+// speed is what a run does in a second. Items are counted when a job ends, and a job can take
+// several check intervals. So the items of one interval can be few, although requests are sent.
+type speed struct{ items, requests float64 }
+
+// reaches reports whether s is at least factor times before.
+func (s speed) reaches(before speed, factor float64) bool {
+	return s.items >= factor*before.items || s.requests >= factor*before.requests
 }
 
 func newSizer(most int, now time.Time) *sizer {
@@ -83,21 +92,24 @@ func (s *sizer) next(now time.Time, f figures, perSecond float64, size int, star
 	if requests < enoughRequests && passed < sizePatience {
 		return size
 	}
-	speed := float64(f.Items-s.last.Items) / passed.Seconds()
+	current := speed{
+		items:    float64(f.Items-s.last.Items) / passed.Seconds(),
+		requests: float64(requests) / passed.Seconds(),
+	}
 	worked, waited := (f.worked - s.last.worked).Seconds(), (f.waited - s.last.waited).Seconds()
 	busy := worked - waited
 	s.last, s.since = f, now
 	if requests == 0 || busy <= 0 {
 		return size
 	}
-	if back, judged := s.judge(now, speed, waited/worked, size); judged {
+	if back, judged := s.judge(now, current, waited/worked, size); judged {
 		return back
 	}
 	want := int(min(math.Ceil(headroom*perSecond*busy/float64(requests)), float64(s.most)))
 	want = max(want, minSize)
 	switch {
 	case want > size && starved && !now.Before(s.retryAt):
-		s.trial = &growthTrial{sizeBefore: size, speedBefore: speed, unsettled: true}
+		s.trial = &growthTrial{sizeBefore: size, speedBefore: current, unsettled: true}
 		return min(want, growth*size)
 	case float64(want)*headroom < float64(size):
 		return max(want, size/growth)
@@ -108,7 +120,9 @@ func (s *sizer) next(now time.Time, f figures, perSecond float64, size int, star
 // judge evaluates the last growth. judged is true if it is too early to evaluate the growth, or
 // if it did not bring the minimum gain; back is then the size. idle is the share of the time for
 // which workers waited for the limiter of KMS: if they wait, the rate is reached.
-func (s *sizer) judge(now time.Time, speed, idle float64, size int) (back int, judged bool) {
+func (s *sizer) judge(
+	now time.Time, current speed, idle float64, size int,
+) (back int, judged bool) {
 	t := s.trial
 	switch {
 	case t == nil:
@@ -118,8 +132,8 @@ func (s *sizer) judge(now time.Time, speed, idle float64, size int) (back int, j
 		return size, true
 	}
 	s.trial = nil
-	enough := t.speedBefore * (1 + minGain*(float64(size)/float64(t.sizeBefore)-1))
-	if idle >= atRate || speed >= enough {
+	factor := 1 + minGain*(float64(size)/float64(t.sizeBefore)-1)
+	if idle >= atRate || current.reaches(t.speedBefore, factor) {
 		s.hold = holdOff
 		return size, false
 	}

@@ -63,7 +63,7 @@ func sizingCases() map[string]sizingCase {
 			latency:  5 * time.Millisecond,
 			slower:   100 * time.Millisecond,
 			most:     1024,
-			speed:    1950,
+			speed:    1940,
 			smallest: 200,
 			largest:  320,
 		},
