@@ -24,6 +24,7 @@ func TestCheckpointStaysAway(t *testing.T) {
 			t.Parallel()
 			c := fewer()
 			c.Rate, c.MaxOutage, c.Checkpoint = 25, "3s", harness.InTable
+			c.Extra = "lease: 3s"
 			w := newTrial(t, c)
 			f := newFront(t, w.Server.Endpoint())
 			replaceInJob(t, w, harness.InTable, harness.InTable+"?endpoint=http://"+f.address)

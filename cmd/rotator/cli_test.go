@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 // are processors. The flag on the command line still takes precedence, because the flags have not
 // been parsed yet.
 func waitInParallel() {
-	perProcessor := 4
+	perProcessor := 6
 	if raceEnabled {
 		perProcessor = 1 // the race detector needs the processors
 	}

@@ -26,7 +26,7 @@ func TestGivesUpIn(t *testing.T) {
 }
 
 func givesUpIn(t *testing.T, command string, c awayCase) {
-	config := harness.Config{MaxOutage: "10s"}
+	config := harness.Config{MaxOutage: "6s", Extra: "lease: 3s"}
 	if c.service == "checkpoint" {
 		config.Checkpoint = harness.InTable
 	}
@@ -49,6 +49,7 @@ func givesUpIn(t *testing.T, command string, c awayCase) {
 	r := p.End(t)
 	ended := time.Now()
 	announced := false
+	t.Log(r.String())
 	for _, l := range outageLines(r.Log) {
 		in, err := time.ParseDuration(l.GivesUpIn)
 		if err != nil {

@@ -30,6 +30,19 @@ func patienceBefore(job *config.Job) time.Duration {
 	return min(preflightPatience, time.Duration(job.MaxOutage))
 }
 
+// awayPatience is the maximum time for a request to a checkpoint that is known to be unavailable,
+// if the command can continue without it.
+const awayPatience = 2 * time.Second
+
+// checkpointTime returns the maximum time for a request to the checkpoint without which the
+// command can continue: usual, or less while the checkpoint gives no usable response.
+func (s streams) checkpointTime(usual time.Duration) time.Duration {
+	if _, _, away := s.outages.Away(useCheckpoint); away {
+		return min(usual, awayPatience)
+	}
+	return usual
+}
+
 // passBegins sets the time limit for the checkpoint to that of a pass.
 func (s *state) passBegins(job *config.Job) {
 	if store, ok := s.store.(interface{ SetPatience(time.Duration) }); ok {

@@ -25,7 +25,7 @@ type readKeeper struct {
 // newReadKeeper reads the last pass. It must be called before the targets are read.
 func (s *session) newReadKeeper(ctx context.Context, flags *readFlags) *readKeeper {
 	k := &readKeeper{flags: flags.set()}
-	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	ctx, cancel := context.WithTimeout(ctx, s.checkpointTime(joinTime))
 	defer cancel()
 	store, err := s.storeToRead(ctx)
 	if absent(err) {
@@ -48,7 +48,7 @@ func absent(err error) bool {
 func (s *session) storeToRead(ctx context.Context) (checkpoint.Store, error) {
 	place := s.job.CheckpointLocation()
 	if place.Shared() {
-		return s.sharedStore(ctx, s.job, joinTime)
+		return s.sharedStore(ctx, s.job, s.checkpointTime(joinTime))
 	}
 	return checkpoint.OpenFile(place.File)
 }
@@ -76,7 +76,7 @@ func (k *readKeeper) keep(ctx context.Context, s *session, p *pass) {
 	if k == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	ctx, cancel := context.WithTimeout(ctx, s.checkpointTime(joinTime))
 	defer cancel()
 	number, err := k.store(ctx, s, p)
 	if err != nil {

@@ -30,6 +30,7 @@ type rateMember struct {
 	observer *checkpoint.JobObserver
 	life     context.Context // of all requests to the checkpoint
 	end      context.CancelFunc
+	patience func() time.Duration // returns the maximum time to leave
 	enough   chan struct{}
 	ended    chan struct{} // closed after err is set
 	err      error         // why the member has lost its entry
@@ -41,14 +42,17 @@ type rateMember struct {
 	changed chan struct{} // closed and replaced with each share
 }
 
-// newRateMember joins the members of the last pass. The member must leave.
+// newRateMember joins the members of the last pass. The member must leave. patience returns the
+// maximum time to leave.
 func newRateMember(
 	ctx context.Context, passes *checkpoint.Passes, lease time.Duration,
+	patience func() time.Duration,
 ) (*rateMember, error) {
 	m := &rateMember{
-		enough:  make(chan struct{}),
-		ended:   make(chan struct{}),
-		changed: make(chan struct{}),
+		patience: patience,
+		enough:   make(chan struct{}),
+		ended:    make(chan struct{}),
+		changed:  make(chan struct{}),
 	}
 	observer, err := passes.ObserveJob(ctx, lease, m.set)
 	if err != nil {
@@ -117,7 +121,7 @@ func (m *rateMember) keep() {
 // leave ends the share and removes the entry.
 func (m *rateMember) leave() {
 	close(m.enough)
-	stop := time.AfterFunc(joinTime, m.end)
+	stop := time.AfterFunc(m.patience(), m.end)
 	defer stop.Stop()
 	<-m.ended
 	_ = m.observer.Leave(m.life) // otherwise the runs remove the entry after its lease
@@ -141,7 +145,10 @@ func (s streams) joinRuns(
 		return nil, err
 	}
 	passes := checkpoint.NewPasses(store, job.Job)
-	m, err := newRateMember(ctx, passes, time.Duration(job.Lease))
+	lease := time.Duration(job.Lease)
+	m, err := newRateMember(ctx, passes, lease, func() time.Duration {
+		return s.checkpointTime(joinTime)
+	})
 	if err != nil {
 		return nil, &storageError{what: joinsRuns, err: err}
 	}

@@ -198,12 +198,13 @@ func TestShareOfAnAuditLapses(t *testing.T) {
 		const lease = 30 * time.Second
 		store := checkpoint.NewMemory()
 		off := &atomic.Bool{}
-		other, err := newRateMember(t.Context(), checkpoint.NewPasses(store, "j"), lease)
+		patience := func() time.Duration { return joinTime }
+		other, err := newRateMember(t.Context(), checkpoint.NewPasses(store, "j"), lease, patience)
 		if err != nil {
 			t.Fatal(err)
 		}
 		audit, err := newRateMember(t.Context(),
-			checkpoint.NewPasses(cutStore{store, off}, "j"), lease)
+			checkpoint.NewPasses(cutStore{store, off}, "j"), lease, patience)
 		if err != nil {
 			t.Fatal(err)
 		}

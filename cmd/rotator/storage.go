@@ -248,7 +248,7 @@ func hostname() string {
 func (s streams) openExisting(ctx context.Context, job *config.Job) (checkpoint.Store, error) {
 	place := job.CheckpointLocation()
 	if place.Shared() {
-		return s.sharedStore(ctx, job, patienceBefore(job))
+		return s.sharedStore(ctx, job, s.checkpointTime(patienceBefore(job)))
 	}
 	store, err := checkpoint.OpenFile(place.File)
 	if errors.Is(err, checkpoint.ErrNotFound) {

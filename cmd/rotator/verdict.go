@@ -80,7 +80,7 @@ func (s *session) keyStates() map[string]report.KeyFacts {
 // judgeRead sets the verdicts of a read-only pass. Stored passes that cannot be read are left out,
 // with a note.
 func (s *session) judgeRead(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, joinTime)
+	ctx, cancel := context.WithTimeout(ctx, s.checkpointTime(joinTime))
 	defer cancel()
 	var h storedPasses
 	store, err := s.storeToRead(ctx)
