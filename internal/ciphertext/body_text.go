@@ -161,7 +161,7 @@ func isUTF16(body []byte, order binary.ByteOrder) bool {
 	for i := range units {
 		units[i] = order.Uint16(sample[2*i:])
 	}
-	if n := len(units); len(sample) < len(body) && utf16.IsSurrogate(rune(units[n-1])) {
+	if n := len(units); n > 0 && len(sample) < len(body) && utf16.IsSurrogate(rune(units[n-1])) {
 		units = units[:n-1] // its second half is after the sample
 	}
 	ascii := 0

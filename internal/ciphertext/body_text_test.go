@@ -117,6 +117,7 @@ func TestUnreadableBody(t *testing.T) {
 			{"UTF-16 LE", string(little), "", "not-utf8"},
 			{"UTF-16 BE", string(big), "", "not-utf8"},
 			{"UTF-16 LE with mark", "\xff\xfe" + string(little), "", "not-utf8"},
+			{"UTF-16 LE mark and one byte", "\xff\xfe0", "", "not-utf8"},
 			{"UTF-16 BE with mark", "\xfe\xff" + string(big), "", "not-utf8"},
 			{"gzip", string(gzipped), "", "compressed"},
 			{"gzip, declared", string(gzipped), "gzip", "compressed"},
