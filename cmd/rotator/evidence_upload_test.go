@@ -212,6 +212,20 @@ func (b *uploadBench) exportsAll(t *testing.T) {
 	}
 }
 
+// TestWatchKnowsUploadedRequests: watch knows the requests of a run from its uploaded log.
+func TestWatchKnowsUploadedRequests(t *testing.T) {
+	t.Parallel()
+	const n = 50
+	b := newUploadBench(t, n, 1000, "dynamodb://state", "s3://log/runs")
+	b.rotator(t, exitDone, "run")
+	cmd, out, log := b.in(t).command(t.Context(), "watch", "-f", "job.yaml", "-o", "json",
+		"--since", "1h")
+	err := cmd.Run()
+	if err != nil || !strings.Contains(out.String(), fmt.Sprintf(`"own": %d,`, n)) {
+		t.Errorf("watch: %v, want %d requests of its own\n%s%s", err, n, out, log)
+	}
+}
+
 // TestUploadsBelowTheCheckpoint: with a checkpoint in S3, the audit log is uploaded below its
 // prefix, and what was uploaded is enough for the check. A segment that is missing there is named.
 func TestUploadsBelowTheCheckpoint(t *testing.T) {

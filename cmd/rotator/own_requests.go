@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/evidence"
 	"rotator/internal/report/auditlog"
 )
 
@@ -17,6 +18,8 @@ const (
 	ownIDs = 1000
 	// ownReads is the maximum number of read-only passes whose ids are read.
 	ownReads = 20
+	// ownLogs is the maximum number of uploaded audit logs that are read.
+	ownLogs = 64
 )
 
 // ownRequests collects the requests that rotator sent with the source keys of a job.
@@ -29,8 +32,8 @@ type ownRequests struct {
 // gap notes that requests before a time may be missing.
 func (o *ownRequests) gap(before time.Time) { o.gaps = later(o.gaps, before) }
 
-// ofRuns adds the requests of runs: their ids from the audit logs that are readable here, and the
-// time of the last one from the last pass.
+// ofRuns adds the requests of runs: their ids from the audit logs here and from the uploaded ones,
+// and the time of the last one from the last pass.
 func (o *ownRequests) ofRuns(ctx context.Context, r *jobRecords) error {
 	pass, err := r.passes.Last(ctx)
 	if errors.Is(err, checkpoint.ErrNotFound) {
@@ -55,13 +58,60 @@ func (o *ownRequests) ofRuns(ctx context.Context, r *jobRecords) error {
 			o.gap(ended)
 		}
 	}
+	uploaded, err := o.ofUploaded(ctx, r, files)
+	if err != nil {
+		r.warn("the uploaded audit logs cannot be read", err)
+		o.gap(ended)
+	}
 	logs, err := r.passes.Logs(ctx, pass)
 	for _, log := range logs {
-		if !slices.Contains(files, logFile{log.Host, log.Name}.path(r.job)) {
-			o.gap(ended) // the log is on another machine
+		if !slices.Contains(files, logFile{log.Host, log.Name}.path(r.job)) &&
+			uploaded[log.ID] < log.Lines {
+			o.gap(ended) // the log, or its end, is on another machine
 		}
 	}
 	return err
+}
+
+// ofUploaded adds the last requests in the newest uploaded audit logs that are not among files. It
+// returns the last lines of these logs, by id.
+func (o *ownRequests) ofUploaded(
+	ctx context.Context, r *jobRecords, files []string,
+) (lines map[string]int64, err error) {
+	store, ok, err := r.c.evidenceStore(ctx, r.job)
+	if err != nil || !ok {
+		return nil, err
+	}
+	logs, err := store.Logs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(logs, func(a, b evidence.Log) int {
+		return b.Uploaded().Compare(a.Uploaded())
+	})
+	here := map[string]bool{}
+	for _, file := range files {
+		here[auditlog.IDOf(file)] = true
+	}
+	lines = map[string]int64{}
+	for _, log := range logs {
+		switch {
+		case here[log.ID]:
+			continue
+		case len(lines) == ownLogs:
+			o.gap(log.Uploaded())
+			return lines, nil
+		case int64(len(log.Objects)) != log.Objects[len(log.Objects)-1].Number:
+			o.gap(log.Uploaded()) // segments are missing
+		}
+		requests, more, last, err := auditlog.LastRequestsIn(store.Segments(ctx, log), ownIDs)
+		o.add(requests, more)
+		if err != nil {
+			return lines, err
+		}
+		lines[log.ID] = last
+	}
+	return lines, nil
 }
 
 // ofLog adds the last requests in an audit log.
@@ -70,6 +120,12 @@ func (o *ownRequests) ofLog(file string) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	o.add(requests, more)
+	return err
+}
+
+// add adds the last requests in an audit log. more reports whether the log has earlier ones.
+func (o *ownRequests) add(requests []auditlog.Request, more bool) {
 	var oldest time.Time
 	for _, request := range requests {
 		if request.ID == "" {
@@ -85,7 +141,6 @@ func (o *ownRequests) ofLog(file string) error {
 	if more {
 		o.gap(oldest)
 	}
-	return err
 }
 
 // ofReads adds the requests of the newest read-only passes.

@@ -56,19 +56,33 @@ func lastRequests(path string, n int) (list []Request, more bool, err error) {
 	if err != nil {
 		return list, more, err
 	}
-	numbers, err := closedSegments(path)
-	if err == nil && none != nil && len(numbers) == 0 {
+	segments, err := Segments(path)
+	if err == nil && none != nil && len(segments) == 0 {
 		err = none
 	}
-	for _, number := range slices.Backward(numbers) {
+	if err != nil || more {
+		return list, more, err
+	}
+	earlier, more, _, err := LastRequestsIn(segments, n-len(list))
+	return append(list, earlier...), more, err
+}
+
+// LastRequestsIn is LastRequests for the closed segments of one log, which may be elsewhere. lines
+// is the number of its last plain line. The error can be that of ClosedSegment.Open.
+func LastRequestsIn(
+	segments []ClosedSegment, n int,
+) (list []Request, more bool, lines int64, err error) {
+	for _, segment := range slices.Backward(segments) {
 		if err != nil || more {
 			break
 		}
 		tail := requestTail{most: n - len(list)}
-		err = tail.reader().readClosed(path, number)
+		r := tail.reader()
+		err = r.readSegment(segment)
+		lines = max(lines, r.seq)
 		list, more = append(list, tail.ring...), tail.more
 	}
-	return list, more, err
+	return list, more, lines, err
 }
 
 // requestTail keeps the last requests of one segment.
