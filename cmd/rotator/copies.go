@@ -22,7 +22,8 @@ import (
 const copiesPatience = 10 * time.Second
 
 func newCopiesCommand(std streams) *cobra.Command {
-	return jobCommand(std, "copies", "Report the copies of old ciphertexts that passes do not read",
+	var exact bool
+	cmd := jobCommand(std, "copies", "Report the copies of old ciphertexts that passes do not read",
 		`Ask S3, DynamoDB and AWS Backup, for each target, about copies that can still contain
 ciphertexts as they were before the last move: old versions of objects, replication,
 incomplete uploads, point-in-time recovery, backups, exports, streams and replicas.
@@ -34,6 +35,7 @@ The old key must not be deleted while such a copy can be needed. See docs/copies
 Exit codes: 0 the result is complete, whatever it contains. For other codes see
 docs/exit-codes.md.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
+			c.exact = exact
 			result, err := findCopies(ctx, c, job)
 			if err != nil {
 				return err
@@ -43,6 +45,9 @@ docs/exit-codes.md.`,
 			}
 			return result.Text(c.out)
 		})
+	cmd.Flags().BoolVar(&exact, "exact", false,
+		"read the locks of each old version in buckets with Object Lock; two requests for each")
+	return cmd
 }
 
 // findCopies asks about the copies of all targets. It logs what cannot be seen.
@@ -58,6 +63,7 @@ func findCopies(ctx context.Context, c *jobFlags, job *config.Job) (*copies.Resu
 		Version:  version.String(),
 		LastMove: lastMove(ctx, c, job),
 		Patience: patience,
+		Exact:    c.exact,
 	}
 	archived := archivedIn(ctx, c, job)
 	for _, target := range job.Targets {

@@ -155,8 +155,10 @@ func (t Target) place() string {
 type Config struct {
 	Job, Version string
 	Targets      []Target
-	LastMove     time.Time     // zero if no move is known
-	Patience     time.Duration // how long one call is retried
+	LastMove     time.Time // zero if no move is known
+	// Exact asks about the locks of each old version.
+	Exact    bool
+	Patience time.Duration // how long one call is retried
 }
 
 // clockMargin is how much earlier a clock of AWS may be than that of the host. AWS refuses requests

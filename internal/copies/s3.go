@@ -19,14 +19,18 @@ func (f *finder) bucket(ctx context.Context, t Target) (rows []Row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	noncurrent, deleted, err := f.versions(ctx, t, l)
+	var old *oldVersions
+	if f.Exact {
+		old = &oldVersions{}
+	}
+	noncurrent, deleted, err := f.versions(ctx, t, l, old)
 	if err != nil {
 		return nil, err
 	}
 	rows = []Row{noncurrent, deleted}
 	locked := Row{Kind: Locked}
 	noVersions := noncurrent.State == None && deleted.State == None
-	if err := f.locks(ctx, t, &locked, noVersions); err != nil {
+	if err := f.locks(ctx, t, &locked, noVersions, old); err != nil {
 		return nil, err
 	}
 	rows = append(rows, locked)
@@ -81,8 +85,11 @@ func partition(region string) string {
 	return "aws"
 }
 
-// locks fills in the row of Object Lock. The locks of single versions are not read.
-func (f *finder) locks(ctx context.Context, t Target, r *Row, noVersions bool) error {
+// locks fills in the row of Object Lock. The locks of single versions are read only with Exact. old
+// has the versions then.
+func (f *finder) locks(
+	ctx context.Context, t Target, r *Row, noVersions bool, old *oldVersions,
+) error {
 	var out *s3.GetObjectLockConfigurationOutput
 	done, err := f.askRow(ctx, r, s3Call("GetObjectLockConfiguration",
 		"GetBucketObjectLockConfiguration"), func(ctx context.Context) (err error) {
@@ -106,6 +113,8 @@ func (f *finder) locks(ctx context.Context, t Target, r *Row, noVersions bool) e
 	case noVersions:
 		r.Detail = "The bucket has Object Lock, but no version that is older than the last move."
 		return nil
+	case old != nil:
+		return f.locksOf(ctx, t, r, old)
 	}
 	r.State = NotLookedAt
 	r.Detail = "The bucket has Object Lock, so a version can exist after its lifecycle rule " +
@@ -115,8 +124,8 @@ func (f *finder) locks(ctx context.Context, t Target, r *Row, noVersions bool) e
 		r.Detail += fmt.Sprintf("New versions are locked for %s (%s). ", period(d),
 			strings.ToLower(string(d.Mode)))
 	}
-	r.Detail += "The locks and legal holds of single versions are not read; an S3 Inventory " +
-		"report lists them."
+	r.Detail += "The locks and legal holds of single versions are not read: run rotator copies " +
+		"--exact, or read an S3 Inventory report."
 	return nil
 }
 

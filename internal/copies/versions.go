@@ -30,6 +30,8 @@ type versionWalk struct {
 	isOld                        func(time.Time) bool
 	current, noncurrent, deleted versionCount
 
+	old *oldVersions // collects the old noncurrent versions; nil if they are not needed
+
 	key      string
 	begun    bool
 	marked   bool      // the latest entry of key is a delete marker
@@ -38,7 +40,7 @@ type versionWalk struct {
 
 // versionEntry is a version or a delete marker.
 type versionEntry struct {
-	key            string
+	key, version   string
 	at             time.Time
 	size           int64
 	latest, marker bool
@@ -49,10 +51,11 @@ type versionEntry struct {
 func entriesOf(page *s3.ListObjectVersionsOutput) (list []versionEntry) {
 	for _, v := range page.Versions {
 		list = append(list, versionEntry{
-			key:    decoded(v.Key, page.EncodingType),
-			at:     aws.ToTime(v.LastModified),
-			size:   aws.ToInt64(v.Size),
-			latest: aws.ToBool(v.IsLatest),
+			key:     decoded(v.Key, page.EncodingType),
+			version: aws.ToString(v.VersionId),
+			at:      aws.ToTime(v.LastModified),
+			size:    aws.ToInt64(v.Size),
+			latest:  aws.ToBool(v.IsLatest),
 		})
 	}
 	for _, m := range page.DeleteMarkers {
@@ -108,6 +111,9 @@ func (w *versionWalk) add(e versionEntry) {
 		c.later++
 		return
 	}
+	if !e.latest {
+		w.old.add(e)
+	}
 	c.old++
 	c.bytes += e.size
 	if superseded.After(c.superseded) {
@@ -115,10 +121,11 @@ func (w *versionWalk) add(e versionEntry) {
 	}
 }
 
-// versions returns the rows of noncurrent and delete-marked versions. Passes read the current
+// versions returns the rows of noncurrent and delete-marked versions, and collects these versions in
+// old, which may be nil. Passes read the current
 // versions, so these have no row.
 func (f *finder) versions(
-	ctx context.Context, t Target, l lifecycle,
+	ctx context.Context, t Target, l lifecycle, old *oldVersions,
 ) (noncurrent, deleted Row, err error) {
 	noncurrent, deleted = Row{Kind: Noncurrent}, Row{Kind: DeleteMarked}
 	var status *s3.GetBucketVersioningOutput
@@ -139,7 +146,7 @@ func (f *finder) versions(
 		}
 		return noncurrent, deleted, nil
 	}
-	walk := &versionWalk{isOld: f.isOld}
+	walk := &versionWalk{isOld: f.isOld, old: old}
 	why, err = f.walk(ctx, t, walk)
 	if err != nil {
 		return noncurrent, deleted, err

@@ -106,6 +106,8 @@ func copiesMutants() []mutant {
 			"\tcase e.why != nil:\n", "\tcase false:\n", copied},
 		{"the retention of a stream that cannot be seen is 0", "internal/copies/kinesis.go",
 			"\t\tif why != nil {\n", "\t\tif false {\n", copied},
+		{"a version under a legal hold has an end", "internal/copies/locks.go",
+			"\tcase held > 0:\n", "\tcase false:\n", copied},
 		{"recovery counts from now", "internal/copies/dynamodb.go",
 			"f.moved.AddDate(0, 0, days)", "f.now.AddDate(0, 0, days)", copied},
 		{"a retry moves nothing", "internal/checkpoint/last_move.go",
