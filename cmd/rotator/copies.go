@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -69,7 +70,7 @@ func findCopies(ctx context.Context, c *jobFlags, job *config.Job) (*copies.Resu
 	for _, target := range job.Targets {
 		one := copiesOf(base, target)
 		one.Archived = archived[target.Name]
-		ask.Targets = append(ask.Targets, one)
+		ask.Targets = append(append(ask.Targets, one), replicasOf(base, target)...)
 	}
 	result, err := copies.Find(ctx, ask)
 	if err != nil {
@@ -100,6 +101,7 @@ func copiesOf(base aws.Config, target config.Target) copies.Target {
 		d := target.DynamoDB
 		cfg := withTarget(base, d.Region, d.Endpoint, d.RoleARN)
 		t.Table, t.Region, t.DynamoDB = d.Table, cfg.Region, tableClient(cfg)
+		t.Regions = d.Regions
 		points(d.Region, d.Endpoint, d.RoleARN)
 	case target.S3 != nil:
 		o := target.S3
@@ -111,6 +113,22 @@ func copiesOf(base aws.Config, target config.Target) copies.Target {
 		t.Root = target.Files.Root
 	}
 	return t
+}
+
+// replicasOf returns the replicas of a global table in the Regions that the job file names.
+func replicasOf(base aws.Config, target config.Target) (list []copies.Target) {
+	if target.DynamoDB == nil {
+		return nil
+	}
+	for _, region := range target.DynamoDB.Regions {
+		table := *target.DynamoDB
+		table.Region = region
+		table.Table = table.Table[strings.LastIndexByte(table.Table, '/')+1:] // the ARN has a Region
+		replica := copiesOf(base, config.Target{Name: target.Name, DynamoDB: &table})
+		replica.Replica = true
+		list = append(list, replica)
+	}
+	return list
 }
 
 // lastMove returns a time after which rotator moved no ciphertext. Without readable records, it is

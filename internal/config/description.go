@@ -177,6 +177,8 @@ func describeDynamoDB(field string) string {
 		return "Whether to update up to 25 items with one BatchExecuteStatement request. With auto, batches are sent if a probe shows that the server checks the conditions of such updates. With never, one UpdateItem request is sent for each item. Default auto."
 	case "Region":
 		return "Region of the table. Default: the Region of the AWS configuration."
+	case "Regions":
+		return "Regions of the other replicas of a global table. Only rotator copies asks there, about the backups, exports and streams of each replica. Default: none."
 	case "Endpoint":
 		return "URL of the service. Default: the endpoint of the Region."
 	case "RoleARN":

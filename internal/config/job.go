@@ -295,6 +295,9 @@ type DynamoDB struct {
 	BatchWrites string `yaml:"batch_writes" jsonschema:"enum=auto,enum=never,default=auto"`
 	// Region of the table. Default: the Region of the AWS configuration.
 	Region string `yaml:"region"`
+	// Regions of the other replicas of a global table. Only rotator copies asks there, about the
+	// backups, exports and streams of each replica. Default: none.
+	Regions []string `yaml:"regions" jsonschema:"minItems=1"`
 	// URL of the service. Default: the endpoint of the Region.
 	Endpoint string `yaml:"endpoint" jsonschema:"format=uri"`
 	// ARN of an IAM role to assume for this table. Default: the identity of the caller.

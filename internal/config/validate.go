@@ -418,7 +418,30 @@ func (c *checker) dynamoDB(field string, d *DynamoDB) {
 		c.add(field+".batch_writes",
 			fmt.Sprintf("%q is not one of %s, %s", d.BatchWrites, BatchAuto, BatchNever))
 	}
+	c.regions(field, d)
 	c.service(field, d.Endpoint, d.RoleARN)
+}
+
+// regions checks the Regions of replicas.
+func (c *checker) regions(field string, d *DynamoDB) {
+	if len(d.Regions) > 0 && d.Endpoint != "" {
+		c.add(field+".regions", "cannot be combined with endpoint")
+	}
+	for i, region := range d.Regions {
+		at := element(field+".regions", i)
+		switch {
+		case !isRegion(region):
+			c.add(at, fmt.Sprintf("%q is not a Region, such as eu-west-1", region))
+		case region == d.Region || slices.Contains(d.Regions[:i], region):
+			c.add(at, fmt.Sprintf("%s is listed twice", region))
+		}
+	}
+}
+
+// isRegion reports whether a text has the form of a Region.
+func isRegion(text string) bool {
+	return strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" &&
+		strings.Contains(text, "-")
 }
 
 func (c *checker) s3(field string, s *S3) {

@@ -124,10 +124,14 @@ type Target struct {
 	Bucket, Prefix string
 	Root           string
 	Region         string
-	DynamoDB       *dynamodb.Client // with Table
-	S3             *s3.Client       // with Bucket
-	Backup         *backup.Client
-	Kinesis        *kinesis.Client
+	// Regions are the Regions of replicas that are targets of their own. Replica is true for these
+	// targets.
+	Regions  []string
+	Replica  bool
+	DynamoDB *dynamodb.Client // with Table
+	S3       *s3.Client       // with Bucket
+	Backup   *backup.Client
+	Kinesis  *kinesis.Client
 	// Archived is what a pass found about archived objects. It is nil if no pass read the bucket.
 	Archived *Archived
 }
@@ -145,6 +149,8 @@ func (t Target) place() string {
 		return t.Bucket + "/" + t.Prefix
 	case t.Bucket != "":
 		return t.Bucket
+	case t.Replica:
+		return t.Table + " in " + t.Region
 	case t.Table != "":
 		return t.Table
 	}

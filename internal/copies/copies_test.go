@@ -554,6 +554,37 @@ func TestReplicaIsTarget(t *testing.T) {
 	})
 }
 
+// TestReplicasThatAreAsked: a replica in a Region that the job names has all rows of a table, except
+// the one about replicas, and the table has a row that states so.
+func TestReplicasThatAreAsked(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.everything()
+		before := w.find()
+		table := w.config.Targets[1]
+		replica := table
+		w.config.Targets[1].Regions = []string{"eu-west-1"}
+		replica.Region, replica.Replica = "eu-west-1", true
+		w.config.Targets = append(w.config.Targets, replica)
+		after := w.find()
+		if got := row(after, "customers", copies.Replicas); got.State != copies.None ||
+			got.Place != "customers in eu-west-1" {
+			t.Errorf("the replica that was asked is %+v", got)
+		}
+		found := map[copies.Kind]int{}
+		for _, r := range after.Rows {
+			if r.Place == "customers in eu-west-1" && r.Kind != copies.Replicas {
+				found[r.Kind]++
+			}
+		}
+		for _, r := range before.Rows {
+			ofTable := r.Target == "customers" && r.Kind != copies.Replicas
+			if ofTable && found[r.Kind] != 1 {
+				t.Errorf("the replica has %d rows of %s", found[r.Kind], r.Kind)
+			}
+		}
+	})
+}
+
 // TestLocks: versions in a bucket with Object Lock can exist longer than their lifecycle rule
 // states, so their end is not known.
 func TestLocks(t *testing.T) {

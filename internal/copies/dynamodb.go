@@ -68,6 +68,9 @@ func (f *finder) table(ctx context.Context, t Target) ([]Row, error) {
 		return nil, err
 	}
 	rows = append(rows, stream, kinesis)
+	if t.Replica {
+		replicas = nil // the row of the table in the job file lists all Regions
+	}
 	points, err := f.recoveryPoints(ctx, t, arn)
 	return append(append(rows, replicas...), points), err
 }
@@ -101,14 +104,20 @@ func replicasOf(t Target, d *types.TableDescription) (rows []Row) {
 		if region == t.Region {
 			continue
 		}
-		rows = append(rows, Row{
+		r := Row{
 			Kind:  Replicas,
 			Place: t.place() + " in " + region,
 			State: NotLookedAt,
 			API:   "DescribeTable",
 			Detail: "A move is replicated, but the replica has backups, exports and a stream of " +
-				"its own. Run rotator copies with a job file for this Region.",
-		})
+				"its own. Add the Region to regions in the job file.",
+		}
+		if slices.Contains(t.Regions, region) {
+			r.State = None
+			r.Detail = "A move is replicated. The backups, exports and stream of the replica have " +
+				"rows of their own."
+		}
+		rows = append(rows, r)
 	}
 	if len(rows) == 0 {
 		rows = []Row{{
