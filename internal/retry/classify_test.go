@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -128,20 +129,19 @@ func (d *fixedServer) copy(ctx context.Context) error {
 	return err
 }
 
-// TestClassifyServices classifies the errors of KMS, DynamoDB and S3 as the SDK returns them:
-// typed, generic, and without a code.
-func TestClassifyServices(t *testing.T) {
-	d := newFixedServer(t)
-	type call func(context.Context) error
-	for _, test := range []struct {
-		service string
-		call    call
-		refuse  func(status int, code string) http.HandlerFunc
-		status  int
-		codes   string
-		want    retry.ErrorKind
-	}{
-		// API_ReEncrypt, Errors, and Common Errors.
+// classifyCase is one status of a service, with one or more error codes.
+type classifyCase struct {
+	service string
+	call    func(context.Context) error
+	refuse  func(status int, code string) http.HandlerFunc
+	status  int
+	codes   string // separated by spaces
+	want    retry.ErrorKind
+}
+
+// classifyCasesOfKMS returns the errors in API_ReEncrypt, Errors, and Common Errors.
+func classifyCasesOfKMS(d *fixedServer) []classifyCase {
+	return []classifyCase{
 		{
 			"KMS",
 			d.reencrypt,
@@ -189,11 +189,21 @@ func TestClassifyServices(t *testing.T) {
 			retry.KindCredentials,
 		},
 		{"KMS", d.reencrypt, jsonError, 400, "SomethingNewException", retry.KindUnexpected},
-		// Responses of other servers, such as proxies, have no code.
+	}
+}
+
+// classifyCasesOfOtherServers returns responses without a code, as proxies send them.
+func classifyCasesOfOtherServers(d *fixedServer) []classifyCase {
+	return []classifyCase{
 		{"KMS", d.reencrypt, noBody, 404, "-", retry.KindUnknown},
 		{"KMS", d.reencrypt, noBody, 403, "-", retry.KindUnknown},
 		{"DynamoDB", d.update, noBody, 405, "-", retry.KindUnknown},
-		// Error handling with DynamoDB, and API_UpdateItem.
+	}
+}
+
+// classifyCasesOfDynamoDB returns the errors in Error handling with DynamoDB, and API_UpdateItem.
+func classifyCasesOfDynamoDB(d *fixedServer) []classifyCase {
+	return []classifyCase{
 		{
 			"DynamoDB",
 			d.update,
@@ -230,7 +240,12 @@ func TestClassifyServices(t *testing.T) {
 			"ItemCollectionSizeLimitExceededException",
 			retry.KindUnexpected,
 		},
-		// Amazon S3 error responses.
+	}
+}
+
+// classifyCasesOfS3 returns the errors in Amazon S3 error responses.
+func classifyCasesOfS3(d *fixedServer) []classifyCase {
+	return []classifyCase{
 		{"S3", d.get, xmlError, 503, "SlowDown", retry.KindThrottled},
 		{"S3", d.get, xmlError, 429, "UnknownError", retry.KindThrottled},
 		{"S3", d.get, xmlError, 500, "InternalError", retry.KindUnknown},
@@ -265,7 +280,19 @@ func TestClassifyServices(t *testing.T) {
 		{"S3, inside a 200", d.copy, xmlError, 200, "InternalError", retry.KindUnknown},
 		{"S3, inside a 200", d.copy, xmlError, 200, "SlowDown", retry.KindThrottled},
 		{"S3, inside a 200", d.copy, xmlError, 200, "AccessDenied", retry.KindDenied},
-	} {
+	}
+}
+
+// TestClassifyServices classifies the errors of KMS, DynamoDB and S3 as the SDK returns them:
+// typed, generic, and without a code.
+func TestClassifyServices(t *testing.T) {
+	d := newFixedServer(t)
+	for _, test := range slices.Concat(
+		classifyCasesOfKMS(d),
+		classifyCasesOfOtherServers(d),
+		classifyCasesOfDynamoDB(d),
+		classifyCasesOfS3(d),
+	) {
 		for _, code := range strings.Fields(test.codes) {
 			d.answer = test.refuse(test.status, code)
 			err := test.call(t.Context())
@@ -475,49 +502,51 @@ func TestClassifyOwnErrors(t *testing.T) {
 	}
 }
 
-// TestDecide checks the decision for each kind of event.
-func TestDecide(t *testing.T) {
+// decideCase is one event, with the decision for it in some operations.
+type decideCase struct {
+	name  string
+	doing []retry.Operation
+	event retry.Event
+	want  retry.Decision
+}
+
+func everywhere() []retry.Operation {
+	return []retry.Operation{retry.Listing, retry.Reading, retry.Asking, retry.Writing}
+}
+
+// ofItems returns the operations that concern one item.
+func ofItems() []retry.Operation { return everywhere()[1:] }
+
+func do(a retry.Action) retry.Decision { return retry.Decision{Do: a} }
+
+func stop(kind retry.StopKind) retry.Decision {
+	return retry.Decision{Do: retry.Stop, Stop: kind}
+}
+
+func decideCasesOfThrottling() []decideCase {
 	const s = time.Second
-	stop := func(kind retry.StopKind) retry.Decision {
-		return retry.Decision{Do: retry.Stop, Stop: kind}
-	}
-	do := func(a retry.Action) retry.Decision { return retry.Decision{Do: a} }
-	everywhere := []retry.Operation{retry.Listing, retry.Reading, retry.Asking, retry.Writing}
-	items := everywhere[1:]
-	for _, test := range []struct {
-		name  string
-		doing []retry.Operation
-		event retry.Event
-		want  retry.Decision
-	}{
-		{"success", everywhere, retry.Event{}, do(retry.Accept)},
-		{
-			"the context of the run ended",
-			everywhere,
-			retry.Event{Kind: retry.KindStopped},
-			stop(retry.StopInterrupted),
-		},
+	return []decideCase{
 		{
 			"throttled, any number of times",
-			everywhere,
+			everywhere(),
 			retry.Event{Kind: retry.KindThrottled, Failures: 1000, MaxOutage: s},
 			do(retry.Slower),
 		},
 		{
 			"throttled for too long",
-			everywhere,
+			everywhere(),
 			retry.Event{Kind: retry.KindThrottled, Unanswered: 2 * s, MaxOutage: s},
 			stop(retry.StopUnavailable),
 		},
 		{
 			"contention at an item",
-			everywhere,
+			everywhere(),
 			retry.Event{Kind: retry.KindBusy, Failures: 1000, MaxOutage: s},
 			do(retry.Again),
 		},
 		{
 			"contention at an item for too long",
-			items,
+			ofItems(),
 			retry.Event{Kind: retry.KindBusy, Unanswered: 2 * s, MaxOutage: s},
 			do(retry.FailSlot),
 		},
@@ -527,6 +556,12 @@ func TestDecide(t *testing.T) {
 			retry.Event{Kind: retry.KindBusy, Unanswered: 2 * s, MaxOutage: s},
 			stop(retry.StopUnavailable),
 		},
+	}
+}
+
+func decideCasesOfMissingResponses() []decideCase {
+	const s = time.Second
+	return []decideCase{
 		{
 			"no response",
 			[]retry.Operation{retry.Listing, retry.Reading, retry.Asking},
@@ -553,10 +588,16 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			"no response to any request for too long",
-			everywhere,
+			everywhere(),
 			retry.Event{Kind: retry.KindUnknown, Unanswered: 2 * s, MaxOutage: s},
 			stop(retry.StopUnavailable),
 		},
+	}
+}
+
+func decideCasesOfKeysAndCredentials() []decideCase {
+	const s = time.Second
+	return []decideCase{
 		{"a key not usable, within Settle", []retry.Operation{retry.Listing, retry.Asking},
 			retry.Event{Kind: retry.KindKeyState, UnusableFor: s, Settle: 30 * s}, do(retry.Again)},
 		{"a key not usable, after Settle", []retry.Operation{retry.Listing, retry.Asking},
@@ -568,28 +609,21 @@ func TestDecide(t *testing.T) {
 			retry.Event{Kind: retry.KindKeyState, Denials: 8}, stop(retry.StopAccess)},
 		{
 			"credentials refused, within Settle",
-			everywhere,
+			everywhere(),
 			retry.Event{Kind: retry.KindCredentials, UnusableFor: s, Settle: 30 * s},
 			do(retry.Again),
 		},
 		{
 			"credentials refused, after Settle",
-			everywhere,
+			everywhere(),
 			retry.Event{Kind: retry.KindCredentials, UnusableFor: 31 * s, Settle: 30 * s},
 			stop(retry.StopAccess),
 		},
-		{
-			"no such table or bucket",
-			everywhere,
-			retry.Event{Kind: retry.KindMissing},
-			stop(retry.StopJob),
-		},
-		{
-			"a full disk",
-			everywhere,
-			retry.Event{Kind: retry.KindStorage},
-			stop(retry.StopStorage),
-		},
+	}
+}
+
+func decideCasesOfDenials() []decideCase {
+	return []decideCase{
 		{
 			"a list is denied",
 			[]retry.Operation{retry.Listing},
@@ -610,7 +644,7 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			"all requests are denied from the start",
-			items,
+			ofItems(),
 			retry.Event{Kind: retry.KindDenied, Denials: 8},
 			stop(retry.StopAccess),
 		},
@@ -622,10 +656,15 @@ func TestDecide(t *testing.T) {
 		},
 		{
 			"many consecutive denials after a success",
-			items,
+			ofItems(),
 			retry.Event{Kind: retry.KindDenied, Denials: 50, Allowed: true},
 			stop(retry.StopAccess),
 		},
+	}
+}
+
+func decideCasesOfItems() []decideCase {
+	return []decideCase{
 		{
 			"changed by another writer",
 			[]retry.Operation{retry.Writing},
@@ -656,6 +695,30 @@ func TestDecide(t *testing.T) {
 			retry.Event{Kind: retry.KindInvalidCiphertext},
 			do(retry.AskOpposite),
 		},
+	}
+}
+
+func decideCasesOfOtherEvents() []decideCase {
+	return []decideCase{
+		{"success", everywhere(), retry.Event{}, do(retry.Accept)},
+		{
+			"the context of the run ended",
+			everywhere(),
+			retry.Event{Kind: retry.KindStopped},
+			stop(retry.StopInterrupted),
+		},
+		{
+			"no such table or bucket",
+			everywhere(),
+			retry.Event{Kind: retry.KindMissing},
+			stop(retry.StopJob),
+		},
+		{
+			"a full disk",
+			everywhere(),
+			retry.Event{Kind: retry.KindStorage},
+			stop(retry.StopStorage),
+		},
 		{
 			"an invalid write request",
 			[]retry.Operation{retry.Writing},
@@ -668,14 +731,26 @@ func TestDecide(t *testing.T) {
 			retry.Event{Kind: retry.KindInvalidCiphertext},
 			stop(retry.StopJob),
 		},
-		{"unexpected", items, retry.Event{Kind: retry.KindUnexpected}, do(retry.FailSlot)},
+		{"unexpected", ofItems(), retry.Event{Kind: retry.KindUnexpected}, do(retry.FailSlot)},
 		{
 			"unexpected error while listing",
 			[]retry.Operation{retry.Listing},
 			retry.Event{Kind: retry.KindUnexpected},
 			stop(retry.StopInternal),
 		},
-	} {
+	}
+}
+
+// TestDecide checks the decision for each kind of event.
+func TestDecide(t *testing.T) {
+	for _, test := range slices.Concat(
+		decideCasesOfThrottling(),
+		decideCasesOfMissingResponses(),
+		decideCasesOfKeysAndCredentials(),
+		decideCasesOfDenials(),
+		decideCasesOfItems(),
+		decideCasesOfOtherEvents(),
+	) {
 		for _, doing := range test.doing {
 			e := test.event
 			e.Operation = doing
