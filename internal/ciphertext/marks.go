@@ -181,6 +181,11 @@ func markedBody(object *scan.Object) *Refused {
 	if len(object.Body) > maxInstruction {
 		return nil
 	}
+	if strings.HasSuffix(object.Key, s3ecInstruction) {
+		if refused := markedInstruction(object.Body); refused != nil {
+			return refused
+		}
+	}
 	if found := instructionSites(object); len(found) > 0 && found[0].Refused == nil {
 		return unreadable("the S3 Encryption Client", "the members of an instruction file",
 			"its key does not end with the suffix of instruction files: set instruction_suffix "+

@@ -315,6 +315,7 @@ func FuzzS3EC(f *testing.F) {
 	f.Add("x", "", "", "", std64("B"), "12", `{"a":"b"}`, []byte(nil))
 	f.Add("x.instruction", "", "", "", "", "", "",
 		[]byte(`{"x-amz-3":"QQ==","x-amz-w":"12","x-amz-t":"{}"}`))
+	f.Add("x.instruction", "", "", "", "", "", "", []byte(`{"x-amz-3":"QQ==","x-amz-w":"12"`))
 	f.Add("x", std64("A"), "kms", `=?UTF-8?Q?{"t":"=C3=83=C2=BC"}?=`, "", "", "", []byte(nil))
 	f.Fuzz(func(
 		t *testing.T,
