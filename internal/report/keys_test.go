@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,21 +39,24 @@ func failed(origin checkpoint.Origin, n int64) func(*keyFacts) {
 	}
 }
 
-// TestDecideKey: the answer on a key depends on the slots that are or may be under the key, and not
-// on other slots.
-func TestDecideKey(t *testing.T) {
-	asymmetric := func(then func(*keyFacts)) func(*keyFacts) {
-		return func(f *keyFacts) {
-			f.key.Algorithm = "RSAES_OAEP_SHA_256"
-			then(f)
-		}
+// keyCase is a change of facts, with the answer on the key.
+type keyCase struct {
+	name           string
+	change         func(*keyFacts)
+	answer, reason string
+	want           string // a part of the sentence
+}
+
+// asymmetric makes the key an RSA key before a change.
+func asymmetric(then func(*keyFacts)) func(*keyFacts) {
+	return func(f *keyFacts) {
+		f.key.Algorithm = "RSAES_OAEP_SHA_256"
+		then(f)
 	}
-	for _, test := range []struct {
-		name           string
-		change         func(*keyFacts)
-		answer, reason string
-		want           string
-	}{
+}
+
+func keyCasesOfUnusedKeys() []keyCase {
+	return []keyCase{
 		{"nothing under it", func(*keyFacts) {}, Yes, ReasonCanBeDisabled,
 			"alias/old can be disabled. None of the 10 ciphertexts"},
 		{"slots under other keys", func(f *keyFacts) {
@@ -67,6 +71,15 @@ func TestDecideKey(t *testing.T) {
 			"in a layout that rotator knows: 5."},
 		{"another key in the header", failed(thirdKey, 5), Yes, ReasonCanBeDisabled,
 			"identifies another key: 5."},
+		{"RSA, a token", asymmetric(failed(checkpoint.TokenOrigin("ab"), 1)), Yes,
+			ReasonCanBeDisabled, "can be disabled"},
+		{"nothing found, as allowed", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes,
+			ReasonCanBeDisabled, "No ciphertext was found"},
+	}
+}
+
+func keyCasesOfUsedKeys() []keyCase {
+	return []keyCase{
 		{"slots under it", func(f *keyFacts) {
 			f.counts.AddKey(oldKey, checkpoint.KeyCount{Slots: 3})
 			f.byTarget[0].slots = 3
@@ -87,6 +100,11 @@ func TestDecideKey(t *testing.T) {
 			f.destination = oldKey
 		}, No, ReasonSameKey,
 			"stays in use"},
+	}
+}
+
+func keyCasesNotProven() []keyCase {
+	return []keyCase{
 		{"stopped", func(f *keyFacts) { f.complete = false }, AnswerNotProven, ReasonNoLook,
 			"not yet proven to be unused"},
 		{"moved", func(f *keyFacts) {
@@ -119,15 +137,21 @@ func TestDecideKey(t *testing.T) {
 			ReasonUnknownKey, "the key is unknown"},
 		{"RSA, no header", asymmetric(failed(checkpoint.OriginNone, 1)), AnswerNotProven,
 			ReasonUnknownKey, "the key is unknown"},
-		{"RSA, a token", asymmetric(failed(checkpoint.TokenOrigin("ab"), 1)), Yes,
-			ReasonCanBeDisabled, "can be disabled"},
 		{"an algorithm that was not recorded", func(f *keyFacts) {
 			failed(checkpoint.OriginNone, 1)(f)
 			f.key.Algorithm = ""
 		}, AnswerNotProven, ReasonUnknownKey, "the key is unknown"},
-		{"nothing found, as allowed", func(f *keyFacts) { f.counts = checkpoint.Counts{} }, Yes,
-			ReasonCanBeDisabled, "No ciphertext was found"},
-	} {
+	}
+}
+
+// TestDecideKey: the answer on a key depends on the slots that are or may be under the key, and not
+// on other slots.
+func TestDecideKey(t *testing.T) {
+	for _, test := range slices.Concat(
+		keyCasesOfUnusedKeys(),
+		keyCasesOfUsedKeys(),
+		keyCasesNotProven(),
+	) {
 		t.Run(test.name, func(t *testing.T) {
 			got := decideKey(facts(test.change))
 			if got.Answer != test.answer || got.Reason != test.reason ||

@@ -270,8 +270,8 @@ func (f *facts) staleText() string {
 	case why == staleRun:
 		return fmt.Sprintf("%s, before %s ended at %s.", began, run.Name(), stamp(run.Ended))
 	case why == staleWorking:
-		return began + ", and a run is working on the job now. What it does is not known until it " +
-			"has ended."
+		return began + ", and a run is working on the job now. What it does is not known until " +
+			"it has ended."
 	case why == staleFuture:
 		return began + ", which is in the future. Check the clocks."
 	}

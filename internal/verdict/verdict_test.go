@@ -193,7 +193,8 @@ func decisionsCannot() []decision {
 	}
 }
 
-func decisionsNotProven() []decision {
+// decisionsWithoutProof: no pass proves that nothing depends on the key.
+func decisionsWithoutProof() []decision {
 	return []decision{
 		{"no pass", func(in *Input) { in.Passes = nil }, NotProven, "no-look", notProvenText +
 			"No pass has read all targets of this job to the end."},
@@ -226,6 +227,12 @@ func decisionsNotProven() []decision {
 			"moved", notProvenText + "Pass 1 moved 20,000 ciphertexts. Only a later pass that " +
 				"finds " +
 				"no ciphertext to move proves it."},
+	}
+}
+
+// decisionsOutdated: something happened, or can have happened, after the proof.
+func decisionsOutdated() []decision {
+	return []decision{
 		{"it began before the last run ended", func(in *Input) {
 			in.Passes[0].Ended = at("10:20:00")
 		}, NotProven, "stale", notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, " +
@@ -234,14 +241,27 @@ func decisionsNotProven() []decision {
 			"stale", notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, and pass 1 " +
 				"has not ended."},
 		{"a run is working", func(in *Input) { in.Working = true }, NotProven, "stale",
-			notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, and a run is working " +
-				"on the job now. What it does is not known until it has ended."},
+			notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, and a run is " +
+				"working on the job now. What it does is not known until it has ended."},
 		{"too old", func(in *Input) { in.Now = in.Now.AddDate(0, 0, 3) }, NotProven, "stale",
 			notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, 3 days ago. The " +
 				"result counts for 24 hours, because callers can use the key at any time."},
 		{"in the future", func(in *Input) { in.Now = at("09:00:00") }, NotProven, "stale",
 			notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, which is in the " +
 				"future. Check the clocks."},
+		{"used by another caller", func(in *Input) {
+			in.LastUsage = Usage{Asked: at("12:00:00"), At: at("11:00:00"), Operation: "Decrypt",
+				Caller: "arn:aws:sts::111122223333:role/reporting-batch"}
+		}, NotProven, "in-use", notProvenText + "No ciphertext was found under it, but it was " +
+			"used " +
+			"at 2026-11-29T11:00:00Z by role/reporting-batch (Decrypt), after read-only pass 1 " +
+			"had begun."},
+	}
+}
+
+// decisionsNotEvidence: the figures of the pass are not evidence.
+func decisionsNotEvidence() []decision {
+	return []decision{
 		{"a rule without ciphertexts", func(in *Input) {
 			proof(in).Empty = []string{"customers, slots[1] (snn)", "archive"}
 		}, NotProven, "empty", notProvenText + "No ciphertext was found in customers, slots[1] " +
@@ -266,6 +286,12 @@ func decisionsNotProven() []decision {
 		{"a doubt", func(in *Input) { proof(in).Doubts = []string{"the key was rotated"} },
 			NotProven, "headers", notProvenText + "Some figures of read-only pass 1 are not " +
 				"evidence. The key was rotated."},
+	}
+}
+
+// decisionsOfFailedSlots: failed slots are or may be under the key.
+func decisionsOfFailedSlots() []decision {
+	return []decision{
 		{"its header, and KMS cannot decrypt it", func(in *Input) {
 			failedSlots(proof(in), oldKey, 50)
 		}, NotProven, "unreadable", notProvenText + "KMS cannot decrypt 50 ciphertexts under " +
@@ -294,17 +320,10 @@ func decisionsNotProven() []decision {
 			"key."},
 		{"unread", func(in *Input) { failedSlots(proof(in), OriginUnread, 3) }, NotProven, "unread",
 			notProvenText + "3 items or slots could not be read, so KMS was not asked about them."},
-		{"used by another caller", func(in *Input) {
-			in.LastUsage = Usage{Asked: at("12:00:00"), At: at("11:00:00"), Operation: "Decrypt",
-				Caller: "arn:aws:sts::111122223333:role/reporting-batch"}
-		}, NotProven, "in-use", notProvenText + "No ciphertext was found under it, but it was " +
-			"used " +
-			"at 2026-11-29T11:00:00Z by role/reporting-batch (Decrypt), after read-only pass 1 " +
-			"had begun."},
 	}
 }
 
-func decisionsQuiet() []decision {
+func decisionsDisabled() []decision {
 	return []decision{
 		{"disabled and watched", disabled, DisabledQuiet, "disabled-quiet",
 			"alias/demo-old is disabled. No call has been refused for 21 days. None of the " +
@@ -324,6 +343,11 @@ func decisionsQuiet() []decision {
 			"ciphertexts " +
 			"in 2 places depends on it, as of 2026-11-08T10:00:00Z, when read-only pass 1 began. " +
 			"It is not known whether calls have been refused since it was disabled."},
+	}
+}
+
+func decisionsCanBeDisabled() []decision {
+	return []decision{
 		{"nothing under it", func(*Input) {}, CanBeDisabled, "can-be-disabled",
 			"alias/demo-old can be disabled. " + basis + ". Other uses of the key were not " +
 				"checked."},
@@ -371,7 +395,15 @@ func decisionsQuiet() []decision {
 
 // decisions are all rows of the table.
 func decisions() []decision {
-	return slices.Concat(decisionsCannot(), decisionsNotProven(), decisionsQuiet())
+	return slices.Concat(
+		decisionsCannot(),
+		decisionsWithoutProof(),
+		decisionsOutdated(),
+		decisionsNotEvidence(),
+		decisionsOfFailedSlots(),
+		decisionsDisabled(),
+		decisionsCanBeDisabled(),
+	)
 }
 
 func TestDecide(t *testing.T) {
@@ -477,26 +509,29 @@ func TestWhy(t *testing.T) {
 	}
 }
 
-func TestDeletion(t *testing.T) {
+// deletionCase is a change of clean, with what follows for the deletion of the key.
+type deletionCase struct {
+	name   string
+	change func(*Input)
+	want   Deletion
+}
+
+// versionsUntil returns counted copies that expire at a time.
+func versionsUntil(end time.Time) Copy {
+	return Copy{Kind: "noncurrent versions", Place: "vault", State: CopiesCounted,
+		Count: 1_973, Until: end}
+}
+
+// deletionCasesWithEnd: the end of some copies is known.
+func deletionCasesWithEnd() []deletionCase {
 	january := at("00:00:00").AddDate(0, 1, 5)
-	versions := Copy{Kind: "noncurrent versions", Place: "vault", State: CopiesCounted,
-		Count: 1_973, Until: january}
-	for _, test := range []struct {
-		name   string
-		change func(*Input)
-		want   Deletion
-	}{
-		{"copies not looked at", func(*Input) {}, Deletion{
-			BlockedBy: []string{
-				"old versions, backups, exports and streams were not looked at",
-				"the key was not watched while it was disabled",
-				elsewhere,
-			},
-			Sentence: "Do not schedule its deletion yet: copies that need it were not looked at.",
-		}},
+	return []deletionCase{
 		{"copies until January", func(in *Input) {
 			disabled(in)
-			in.Copies = []Copy{versions, {Kind: "backups", Place: "customers", State: CopiesNone}}
+			in.Copies = []Copy{
+				versionsUntil(january),
+				{Kind: "backups", Place: "customers", State: CopiesNone},
+			}
 		}, Deletion{
 			NotBefore: &january,
 			BlockedBy: []string{
@@ -508,7 +543,7 @@ func TestDeletion(t *testing.T) {
 		{"copies until January, and deletion in December", func(in *Input) {
 			disabled(in)
 			in.Key.State, in.Key.Deletion = StatePendingDeletion, at("00:00:00").AddDate(0, 0, 9)
-			in.Copies = []Copy{versions}
+			in.Copies = []Copy{versionsUntil(january)}
 		}, Deletion{
 			NotBefore: &january,
 			BlockedBy: []string{
@@ -520,7 +555,7 @@ func TestDeletion(t *testing.T) {
 		{"copies that cannot be seen", func(in *Input) {
 			disabled(in)
 			in.Copies = []Copy{
-				versions,
+				versionsUntil(january),
 				{Kind: "backups", Place: "customers", State: CopiesHidden,
 					Missing: "dynamodb:ListBackups"},
 				{Kind: "exports", Place: "customers", State: CopiesCounted, Count: 2, NoEnd: true},
@@ -537,6 +572,20 @@ func TestDeletion(t *testing.T) {
 			Sentence: "Do not schedule its deletion: copies that need it exist at least until " +
 				"2027-01-03, and the end of others is not known.",
 		}},
+	}
+}
+
+// deletionCasesWithoutEnd: no end of a copy is known.
+func deletionCasesWithoutEnd() []deletionCase {
+	return []deletionCase{
+		{"copies not looked at", func(*Input) {}, Deletion{
+			BlockedBy: []string{
+				"old versions, backups, exports and streams were not looked at",
+				"the key was not watched while it was disabled",
+				elsewhere,
+			},
+			Sentence: "Do not schedule its deletion yet: copies that need it were not looked at.",
+		}},
 		{"no copies, and slots under it", func(in *Input) {
 			in.Copies = []Copy{{Kind: "backups", Place: "customers", State: CopiesNone}}
 			under(proof(in), 0, 1)
@@ -545,7 +594,11 @@ func TestDeletion(t *testing.T) {
 			Sentence: "No copy that needs it is known. Do not schedule its deletion while copies " +
 				"exist elsewhere.",
 		}},
-	} {
+	}
+}
+
+func TestDeletion(t *testing.T) {
+	for _, test := range slices.Concat(deletionCasesWithEnd(), deletionCasesWithoutEnd()) {
 		in := clean()
 		test.change(&in)
 		if diff := cmp.Diff(test.want, Decide(in).Delete); diff != "" {
