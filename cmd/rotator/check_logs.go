@@ -61,17 +61,24 @@ func (c *jobFlags) checkLogs(
 	if err := check.readHere(); err != nil {
 		return nil, err
 	}
-	if err := check.readUploaded(ctx); err != nil {
-		return nil, err
-	}
+	unread := check.readUploaded(ctx)
+	damaged := len(check.wrong) > 0
 	for _, log := range check.logs {
 		check.compare(log)
 	}
-	if len(check.wrong) > 0 {
+	notes = check.notes()
+	switch {
+	case unread != nil && !damaged && len(check.wrong) > 0:
+		return nil, unread // what is missing here may be there
+	case len(check.wrong) > 0:
 		return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf(
 			"the audit log is not intact: %s", strings.Join(check.wrong, "; "))}
+	case unread != nil:
+		notes = append(notes, fmt.Sprintf("every line that the checkpoint has recorded is on this "+
+			"machine; the uploaded audit logs could not be read: %s",
+			c.secrets.Text(c.headline(unread))))
 	}
-	return check.notes(), nil
+	return notes, nil
 }
 
 // group adds the recorded lines, by log. A log without lines lacks none.

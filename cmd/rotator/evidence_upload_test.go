@@ -250,6 +250,15 @@ func TestUploadsBelowTheCheckpoint(t *testing.T) {
 		t.Errorf("report --check: %s", text)
 	}
 	b.rotator(t, exitDone, "report", "--check") // the files are here
+	b.server.Faults().Set("s3:ListObjectsV2", fault.Fault{Kind: fault.Refusal,
+		Answer: fault.Answer{Status: http.StatusForbidden, Code: "AccessDenied"}})
+	_, out, _ := b.rotator(t, exitDone, "report", "--check")
+	_, _, refused := elsewhere.rotator(t, exitAccess, "report", "--check")
+	b.server.Faults().Clear("s3:ListObjectsV2")
+	const denied = "s3:ListBucket"
+	if !strings.Contains(out, denied) || !strings.Contains(refused, denied) {
+		t.Errorf("report --check without permission: %s%s", out, refused)
+	}
 	cmd, list, log := elsewhere.command(t.Context(), "checkpoint", "list", "-f", "job.yaml")
 	err = cmd.Run()
 	if err != nil || !strings.Contains(list.String(), "yes: uploaded audit logs") {
