@@ -191,7 +191,8 @@ func TestReportNamesMissingSegments(t *testing.T) {
 	_, out, _ := elsewhere.rotator(t, exitDone, "report", "--check", "--pass", "1")
 	for i, dir := range dirs {
 		want := "s3://log/runs/crash/" + dir.idOf() + ": "
-		if dir.idOf() != "" && strings.Count(out, want) != 1 { // "" under load: it had no work
+		once := strings.Count(unwrapped(out), want) == 1
+		if dir.idOf() != "" && !once { // "" under load: it had no work
 			t.Errorf("report --check does not verify the log of run %d:\n%s", i, out)
 		}
 	}

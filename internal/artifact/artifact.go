@@ -178,9 +178,9 @@ func hasFields(text []byte, fields []string) bool {
 
 // The lines by which a text report is recognised.
 var (
-	reportStart = regexp.MustCompile(`^[a-z]+ of job [^\n]+: (complete|stopped)\n`)
+	reportStart = regexp.MustCompile(`(?m)^[a-z]+ of job [^\n]+: (complete|stopped)$`)
 	reportLines = regexp.MustCompile(
-		`(?s)\ndestination +arn:[^\n]+\n.*\nTARGET +SLOTS [^\n]+\n.*\nconverged +[^\n]+\n`)
+		`(?s)\ndestination\s+arn:[^\n]+\n.*\nTARGET +SLOTS [^\n]+\n.*\nconverged +[^\n]+\n`)
 )
 
 // ownKey matches the keys of checkpoint objects of rotator, usual names of audit logs, and the keys
@@ -194,7 +194,11 @@ var ownKey = regexp.MustCompile(
 // itself. Such an object is read even if the format reads no bodies.
 func Named(key string) bool { return ownKey.MatchString(key) }
 
+// maxReportHead is how far the verdicts of a text report can reach, in bytes.
+const maxReportHead = 16 << 10
+
 func isTextReport(body []byte) bool {
-	return body[0] >= 'a' && body[0] <= 'z' && reportStart.Match(body[:min(len(body), 1<<10)]) &&
+	head := body[:min(len(body), maxReportHead)]
+	return bytes.Contains(head, []byte(" of job ")) && reportStart.Match(head) &&
 		utf8.Valid(body) && reportLines.Match(body)
 }

@@ -5,6 +5,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/plural"
+	"rotator/internal/printable"
 )
 
 // Search is the result of the search for ciphertexts outside of slots. It finds ciphertexts
@@ -72,22 +73,27 @@ func (l *lines) searched(s Search) {
 	l.line("search for ciphertexts outside of slots: %s, %s",
 		plural.Count(s.Items, "item"), plural.Count(s.Bytes, "byte"))
 	if s.OtherKeys > 0 {
-		l.line("  found under keys other than the source keys: %d", s.OtherKeys)
+		l.wrapped("found under keys other than the source keys: %d", s.OtherKeys)
 	}
 	if s.Undecryptable > 0 {
-		l.line("  found, but cannot be decrypted under any key of this job: %d", s.Undecryptable)
+		l.wrapped("found, but cannot be decrypted under any key of this job: %d", s.Undecryptable)
 	}
 	n := s.NotSearched
 	if n.Items > 0 {
-		l.line("  not searched: %s", plural.Count(n.Items, "item"))
+		l.wrapped("not searched: %s", plural.Count(n.Items, "item"))
 	}
 	if n.Bodies > 0 {
-		l.line("  not searched: bodies of %s, %s in total (set search: all)",
+		l.wrapped("not searched: bodies of %s, %s in total (set search: all)",
 			plural.Count(n.Bodies, "object"), plural.Count(n.BodyBytes, "byte"))
 	}
 	if n.RowsInPart > 0 {
-		l.line("  not searched: unused attributes in %s (set search: all)",
+		l.wrapped("not searched: unused attributes in %s (set search: all)",
 			plural.Count(n.RowsInPart, "row"))
 	}
-	l.line("  the search cannot find ciphertexts under asymmetric keys")
+	l.wrapped("the search cannot find ciphertexts under asymmetric keys")
+}
+
+// wrapped writes wrapped text with an indent.
+func (l *lines) wrapped(format string, args ...any) {
+	l.item("", printable.Sprintf(format, args...))
 }

@@ -21,7 +21,8 @@ func (s *Summary) JSON(w io.Writer) error {
 	return encoder.Encode(s)
 }
 
-// Text writes the summary as text.
+// Text writes the summary as text: the verdicts and what to do next, and then the figures. Lines
+// have at most 80 characters, except for commands, names that are longer, and large figures.
 func (s *Summary) Text(w io.Writer) error {
 	out := &lines{w: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
 	s.head(out)
@@ -39,14 +40,14 @@ func (s *Summary) Text(w io.Writer) error {
 	out.searched(s.Search)
 	out.contents(s.Targets)
 	out.line("")
-	out.line("KMS requests\t%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
+	out.fact("KMS requests", "%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
 	if saved := s.KMS; saved.Header+saved.Shared > 0 {
-		out.line("slots without a request\t%d by ciphertext header (%d checked), "+
+		out.fact("slots without a request", "%d by ciphertext header (%d checked), "+
 			"%d with the blob of another slot", saved.Header, saved.Checked, saved.Shared)
 	}
-	out.line("converged\t%s", cmp.Or(s.Convergence, s.convergence()))
+	out.fact("converged", "%s", cmp.Or(s.Convergence, s.convergence()))
 	for _, note := range s.Notes {
-		out.line("note\t%s", note)
+		out.fact("note", "%s", note)
 	}
 	return out.end()
 }
@@ -54,8 +55,6 @@ func (s *Summary) Text(w io.Writer) error {
 // head writes the sentences about source keys, the unproven targets and rules, and the facts
 // about the pass.
 func (s *Summary) head(out *lines) {
-	out.line("%s of job %s: %s", s.Command, s.Job, s.Status)
-	out.line("")
 	for _, v := range s.Verdicts {
 		out.verdict(v)
 		out.line("")
@@ -64,30 +63,32 @@ func (s *Summary) head(out *lines) {
 		out.paragraph("not proven: " + u.Sentence)
 		out.line("")
 	}
+	out.line("%s of job %s: %s", s.Command, s.Job, s.Status)
+	out.line("")
 	if s.Pass > 0 {
-		out.line("pass\t%d", s.Pass)
+		out.fact("pass", "%d", s.Pass)
 	}
 	if s.ReadPass > 0 {
-		out.line("read-only pass\t%d", s.ReadPass)
+		out.fact("read-only pass", "%d", s.ReadPass)
 	}
 	if s.Mode != ModeMove && s.Mode != "" {
-		out.line("mode\t%s", s.Mode)
+		out.fact("mode", "%s", s.Mode)
 	}
 	for _, k := range s.SourceKeys {
-		out.line("source\t%s", k.Key)
+		out.fact("source", "%s", k.Key)
 	}
-	out.line("destination\t%s", s.DestinationKey)
+	out.fact("destination", "%s", s.DestinationKey)
 	if s.Account != "" {
-		out.line("account\t%s", s.Account)
+		out.fact("account", "%s", s.Account)
 	}
 	if s.Caller != "" {
-		out.line("caller\t%s", s.Caller)
+		out.fact("caller", "%s", s.Caller)
 	}
 	if !s.AsOf.IsZero() {
-		out.line("as of\t%s, when reading started", s.AsOf.Format(time.RFC3339))
+		out.fact("as of", "%s, when reading started", s.AsOf.Format(time.RFC3339))
 	}
 	if !s.Ended.IsZero() {
-		out.line("took\t%s (ended %s)", s.Ended.Sub(s.Started).Round(time.Millisecond),
+		out.fact("took", "%s (ended %s)", s.Ended.Sub(s.Started).Round(time.Millisecond),
 			s.Ended.Format(time.RFC3339))
 	}
 }
@@ -95,13 +96,17 @@ func (s *Summary) head(out *lines) {
 // figures writes the counts of targets, skipped items and keys.
 func (s *Summary) figures(out *lines) {
 	out.line("")
-	out.line("TARGET\tSLOTS\tROTATED\tCURRENT\tREMAINING\tFOREIGN\tFAILED\tCONFLICT\tGONE\t" +
-		"ITEMS\tWITHOUT SLOT")
+	out.line("TARGET\tSLOTS\tROTATED\tCURRENT\tREMAINING\tFOREIGN\tFAILED\tCONFLICT\tGONE")
 	for _, t := range s.Targets {
-		out.counts(t.Name, t.Slots, t.Items)
+		out.counts(t.Name, t.Slots)
 	}
 	if len(s.Targets) > 1 {
-		out.counts("all", s.Slots, s.Items)
+		out.counts("all", s.Slots)
+	}
+	out.line("")
+	out.line("TARGET\tITEMS\tWITHOUT SLOT")
+	for _, t := range s.Targets {
+		out.line("%s\t%d\t%d", t.Name, t.Items.Seen, t.Items.WithoutSlot)
 	}
 	if s.Items.Excluded > 0 {
 		out.line("")
@@ -113,9 +118,10 @@ func (s *Summary) figures(out *lines) {
 	}
 	if len(s.Keys) > 0 {
 		out.line("")
-		out.line("FOUND UNDER KEY\tSLOTS\tIDENTIFIED BY")
+		out.line("FOUND UNDER KEY, SLOTS, IDENTIFIED BY")
 		for _, k := range s.Keys {
-			out.line("%s\t%d\t%s", k.Key, k.Slots, k.How)
+			out.line("%s", k.Key)
+			out.line("  %d  %s", k.Slots, k.How)
 		}
 	}
 }
@@ -175,7 +181,9 @@ const width = 80
 
 // Wrap wraps text at 80 characters and indents all lines after the first. It does not break
 // longer words.
-func Wrap(text string) string {
+func Wrap(text string) string { return wrapAt(text, width) }
+
+func wrapAt(text string, width int) string {
 	at := 0
 	var b strings.Builder
 	for i, word := range strings.Fields(text) {
@@ -207,13 +215,13 @@ func (l *lines) locations(targets []Target) {
 	for i, t := range targets {
 		if i == 0 {
 			l.line("")
-			l.line("TARGET\tLOCATION")
+			l.fact("TARGET", "LOCATION")
 		}
 		where := "not recorded by an earlier version"
 		if t.Location != nil {
 			where = PlaceText(*t.Location)
 		}
-		l.line("%s\t%s", t.Name, where)
+		l.fact(t.Name, "%s", where)
 	}
 }
 
@@ -241,9 +249,43 @@ func (l *lines) reasons(reasons []Reason) {
 	}
 }
 
-func (l *lines) counts(name string, s Slots, i Items) {
-	l.line("%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", name, s.Seen, s.Rotated, s.Current,
-		s.Remaining, s.Foreign, s.Failed, s.Conflict, s.Gone, i.Seen, i.WithoutSlot)
+func (l *lines) counts(name string, s Slots) {
+	l.line("%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d", name, s.Seen, s.Rotated, s.Current,
+		s.Remaining, s.Foreign, s.Failed, s.Conflict, s.Gone)
+}
+
+// labelWidth is the width of the labels of facts.
+const labelWidth = 14
+
+// fact writes a label and a text beside it. A word that is longer than the rest of the line gets a
+// line of its own.
+func (l *lines) fact(label, format string, args ...any) {
+	var b strings.Builder
+	label = printable.Text(label)
+	b.WriteString(label)
+	at := utf8.RuneCountInString(label)
+	gap := strings.Repeat(" ", max(1, labelWidth+1-at))
+	at += len(gap)
+	indent := labelWidth + 2
+	for _, word := range strings.Fields(printable.Sprintf(format, args...)) {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case at+1+n <= width:
+			b.WriteString(gap + " ")
+			at += 1 + n
+		case n > width-indent:
+			b.WriteString("\n  ")
+			at = 2 + n
+		default:
+			b.WriteString("\n" + strings.Repeat(" ", indent))
+			at = indent + n
+		}
+		b.WriteString(word)
+		gap = ""
+	}
+	if l.err == nil {
+		_, l.err = fmt.Fprintln(l.w, b.String())
+	}
 }
 
 func (l *lines) end() error {

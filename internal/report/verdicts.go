@@ -155,7 +155,7 @@ func (l *lines) verdict(v verdict.Verdict) {
 
 // item writes wrapped text as an item of a list.
 func (l *lines) item(mark, text string) {
-	for i, one := range strings.Split(Wrap(printable.Text(text)), "\n") {
+	for i, one := range strings.Split(wrapAt(printable.Text(text), width-2-len(mark)), "\n") {
 		if i > 0 {
 			mark = strings.Repeat(" ", len(mark))
 		}

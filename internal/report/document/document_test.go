@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/copies"
@@ -269,4 +270,27 @@ func jsonOf(t *testing.T, d *document.Document) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// TestText: the text begins with the sentence, and its lines have at most 80 characters, except for
+// commands.
+func TestText(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	if err := sample().Text(&b); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "report.txt", b.Bytes())
+	if !strings.HasPrefix(b.String(), "alias/demo-old can be disabled. None of the 22,000") {
+		t.Errorf("the text begins with %.80s", b.String())
+	}
+	for line := range strings.Lines(b.String()) {
+		line = strings.TrimSuffix(line, "\n")
+		if n := utf8.RuneCountInString(line); n > 80 && !strings.HasPrefix(line, "     aws ") {
+			t.Errorf("a line has %d characters: %s", n, line)
+		}
+		if strings.TrimRight(line, " ") != line {
+			t.Errorf("a line ends with a space: %q", line)
+		}
+	}
 }

@@ -97,7 +97,8 @@ func TestWorstVerdict(t *testing.T) {
 	one, two := sample(), sample()
 	two.Job, two.Targets[0].Location.Table, two.Targets[1].Location.Bucket = "second", "t", "b"
 	v := &two.Verdicts[0]
-	v.Code, v.Exit, v.Sentence = verdict.NotProven, 3, "alias/demo-old is not yet proven to be unused."
+	v.Code, v.Exit = verdict.NotProven, 3
+	v.Sentence = "alias/demo-old is not yet proven to be unused."
 	for _, list := range [][]document.Saved{
 		{{File: "1", Document: one}, {File: "2", Document: two}},
 		{{File: "2", Document: two}, {File: "1", Document: one}},

@@ -52,7 +52,8 @@ func (d *Document) copiesText(w io.Writer) error {
 		if c.Place != "" {
 			name += " of " + c.Place
 		}
-		if _, err := printable.Fprintf(w, "  %s: %s\n", name, stateOf(c)); err != nil {
+		row := report.Wrap(printable.Text(name + ": " + stateOf(c)))
+		if _, err := fmt.Fprintln(w, row); err != nil {
 			return err
 		}
 	}
