@@ -36,7 +36,7 @@ func newUploadBench(t *testing.T, slots, rate int, place, where string) *uploadB
 	t.Helper()
 	b := &uploadBench{crashBench: newCrashBenchOf(t, slots, rate, 32)}
 	b.share(t, place)
-	b.edit(t, "lease: 3s\n", "lease: 1s\naudit_log_segment: 64KiB\n")
+	b.edit(t, "lease: 3s\n", "lease: 2s\naudit_log_segment: 64KiB\n")
 	client := s3.NewFromConfig(b.aws, func(o *s3.Options) { o.UsePathStyle = true })
 	bucket, prefix := "state", "rotator/evidence/"
 	if where != "" {
@@ -143,7 +143,6 @@ func (b *uploadBench) killTwo(t *testing.T, dirs []*uploadBench, runs []process)
 		_ = runs[i].cmd.Process.Kill()
 		_ = runs[i].cmd.Wait()
 	}
-	time.Sleep(20 * time.Millisecond) // for requests that were sent before
 	return killed
 }
 
@@ -160,13 +159,6 @@ func TestReportNamesMissingSegments(t *testing.T) {
 		dirs, runs = append(dirs, dir), append(runs, dir.start(t, "run", "-f", "job.yaml"))
 	}
 	killed := b.killTwo(t, dirs, runs)
-	missing := map[string]string{}
-	for _, i := range killed {
-		id := dirs[i].idOf()
-		missing[id] = fmt.Sprintf("at %s (%s) ends at line %d in s3://log/runs/crash/%s, but the "+
-			"checkpoint has recorded line %d", filepath.Join(dirs[i].dir, benchLog), id,
-			b.uploaded(t, id), id, b.recorded(t, id))
-	}
 	for i, run := range runs {
 		if slices.Contains(killed, i) {
 			continue
@@ -174,6 +166,13 @@ func TestReportNamesMissingSegments(t *testing.T) {
 		if err := run.cmd.Wait(); err != nil {
 			t.Fatalf("run %d: %v\n%s", i, err, run.log)
 		}
+	}
+	missing := map[string]string{}
+	for _, i := range killed {
+		id := dirs[i].idOf()
+		missing[id] = fmt.Sprintf("at %s (%s) ends at line %d in s3://log/runs/crash/%s, but the "+
+			"checkpoint has recorded line %d", filepath.Join(dirs[i].dir, benchLog), id,
+			b.uploaded(t, id), id, b.recorded(t, id))
 	}
 	_, _, text := b.in(t).rotator(t, exitInternal, "report", "--check", "--pass", "1")
 	for id, want := range missing {
