@@ -87,10 +87,23 @@ func (f *firsts) duration(i int) time.Duration {
 	return time.Duration(rand.Int64N(int64(100 * time.Millisecond)))
 }
 
-// TestFirstSlotsAlike: a run stops after exactly the given number of slots, for any number of
-// workers, if all have the same outcome for a reason that the job file can cause. If one of
-// them is a success, even a slow one, or differs otherwise, the run does not stop.
-func TestFirstSlotsAlike(t *testing.T) {
+// slowest makes the decision about slot n take longer than all others.
+func slowest(n int) func(int) time.Duration {
+	return func(i int) time.Duration {
+		if i == n {
+			return time.Hour
+		}
+		return time.Second
+	}
+}
+
+// alikeCase is a sequence of slots, with the number of those that are decided.
+type alikeCase struct {
+	firsts
+	want int // number of slots that are decided; 0 means all
+}
+
+func alikeCases() map[string]alikeCase {
 	bad := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: reencrypt.ReasonSourceContext}
 	foreign := reencrypt.Verdict{Outcome: reencrypt.Foreign, Reason: reencrypt.ReasonForeignKey}
 	tooLong := reencrypt.Verdict{
@@ -109,21 +122,10 @@ func TestFirstSlotsAlike(t *testing.T) {
 			return bad
 		}
 	}
-	slowest := func(n int) func(int) time.Duration {
-		return func(i int) time.Duration {
-			if i == n {
-				return time.Hour
-			}
-			return time.Second
-		}
-	}
 	alike := checkpoint.RuleCounts{
 		Alike: map[string]int64{"failed/" + reencrypt.ReasonSourceContext: 30},
 	}
-	for name, c := range map[string]struct {
-		firsts
-		want int // number of slots that are decided; 0 means all
-	}{
+	return map[string]alikeCase{
 		"all alike":    {firsts{verdict: only(bad)}, 50},
 		"all foreign":  {firsts{verdict: only(foreign)}, 50},
 		"all too long": {firsts{verdict: only(tooLong)}, 50},
@@ -155,7 +157,14 @@ func TestFirstSlotsAlike(t *testing.T) {
 		},
 		"a success in the previous pass": {firsts{verdict: only(bad), proven: true}, 0},
 		"with a warning only":            {firsts{verdict: only(bad), warn: true}, 0},
-	} {
+	}
+}
+
+// TestFirstSlotsAlike: a run stops after exactly the given number of slots, for any number of
+// workers, if all have the same outcome for a reason that the job file can cause. If one of
+// them is a success, even a slow one, or differs otherwise, the run does not stop.
+func TestFirstSlotsAlike(t *testing.T) {
+	for name, c := range alikeCases() {
 		t.Run(name, func(t *testing.T) {
 			for _, workers := range []int{1, 7, 64, 500} {
 				synctest.Test(t, func(t *testing.T) {

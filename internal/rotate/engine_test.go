@@ -322,6 +322,22 @@ func (b *testPass) runOn(t *testing.T, target rotate.Target) (checkpoint.Counts,
 	return counts, ran
 }
 
+// openPass begins or resumes the pass of a plan, and opens its tracker.
+func openPass(
+	t *testing.T, passes *checkpoint.Passes, plan rotate.Plan,
+) (*rotate.OpenedPass, *checkpoint.Tracker) {
+	t.Helper()
+	opened, err := rotate.OpenPass(t.Context(), passes, plan, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tracker, err := passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opened, tracker
+}
+
 func (b *testPass) rotator(target rotate.Target, pass int) *rotate.Rotator {
 	if b.settle == 0 {
 		b.settle = 200 * time.Millisecond
@@ -470,12 +486,11 @@ func TestRefreshMovesToTheNewestMaterialOnly(t *testing.T) {
 	}
 }
 
-func TestEachSlotHasItsOutcome(t *testing.T) {
-	cloud := newCloud(t)
-	old := cloud.key(t, fakekms.Symmetric)
-	new := cloud.key(t, fakekms.Symmetric)
-	third := cloud.key(t, fakekms.Symmetric)
-	context := map[string]string{"app": "a"}
+// eachOutcome returns a target with one item for each outcome of a slot, and one without a slot.
+func eachOutcome(
+	t *testing.T, cloud *cloud, old, new, third string, context map[string]string,
+) *memoryTarget {
+	t.Helper()
 	target := newMemory()
 	target.put("a-mine", cloud.encrypt(t, old, "mine", context))
 	target.put("b-moved", cloud.encrypt(t, new, "moved", context))
@@ -486,6 +501,40 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 	target.put("g-long", bytes.Repeat([]byte{1}, kmsblob.MaxSize+1))
 	target.rows["h-type"] = map[string]scan.Value{"slot": {Kind: scan.KindN, Text: "1"}}
 	target.rows["i-none"] = map[string]scan.Value{"other": {Kind: scan.KindS, Text: "x"}}
+	return target
+}
+
+// failure is a part of a ledger entry.
+type failure struct{ reason, headerKey string }
+
+// checkLedger compares the ledger of the last pass with the wanted failures by item.
+func (b *testPass) checkLedger(t *testing.T, want map[string]failure) {
+	t.Helper()
+	last, err := b.passes.Last(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]failure{}
+	for chunk, err := range b.passes.Ledger(t.Context(), last) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range chunk.Entries {
+			got[e.Ref] = failure{e.Reason, e.HeaderKey}
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("ledger: %v\nwant:   %v", got, want)
+	}
+}
+
+func TestEachSlotHasItsOutcome(t *testing.T) {
+	cloud := newCloud(t)
+	old := cloud.key(t, fakekms.Symmetric)
+	new := cloud.key(t, fakekms.Symmetric)
+	third := cloud.key(t, fakekms.Symmetric)
+	context := map[string]string{"app": "a"}
+	target := eachOutcome(t, cloud, old, new, third, context)
 	before := maps.Clone(target.rows)
 	b := &testPass{
 		cloud:  cloud,
@@ -528,41 +577,14 @@ func TestEachSlotHasItsOutcome(t *testing.T) {
 			t.Errorf("%s was changed", name)
 		}
 	}
-	reasons, headers := map[string]string{}, map[string]string{}
-	last, err := b.passes.Last(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for chunk, err := range b.passes.Ledger(t.Context(), last) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range chunk.Entries {
-			reasons[e.Ref], headers[e.Ref] = e.Reason, e.HeaderKey
-		}
-	}
-	wantReasons := map[string]string{
-		"c-foreign": "foreign-key",
-		"d-context": "source-other-context",
-		"e-random":  "invalid-ciphertext",
-		"f-empty":   "empty",
-		"g-long":    "too-large",
-		"h-type":    "wrong-type",
-	}
-	if !maps.Equal(reasons, wantReasons) {
-		t.Errorf("ledger: %v\nwant:   %v", reasons, wantReasons)
-	}
-	wantHeaders := map[string]string{
-		"c-foreign": third,
-		"d-context": old,
-		"e-random":  checkpoint.HeaderNone,
-		"f-empty":   "",
-		"g-long":    checkpoint.HeaderNone,
-		"h-type":    "",
-	}
-	if !maps.Equal(headers, wantHeaders) {
-		t.Errorf("keys of headers: %v\nwant:            %v", headers, wantHeaders)
-	}
+	b.checkLedger(t, map[string]failure{
+		"c-foreign": {"foreign-key", third},
+		"d-context": {"source-other-context", old},
+		"e-random":  {"invalid-ciphertext", checkpoint.HeaderNone},
+		"f-empty":   {"empty", ""},
+		"g-long":    {"too-large", checkpoint.HeaderNone},
+		"h-type":    {"wrong-type", ""},
+	})
 }
 
 // TestOneSlotThatCannotBeReplaced: if the new ciphertext of a slot cannot replace the old one,
@@ -723,20 +745,21 @@ func stopKind(t *testing.T, err error) retry.StopKind {
 	return stop.Kind
 }
 
-// TestErrorsOfTheRunFailNoSlot: an error that concerns the whole run stops the run and fails no
-// slot. The pass can be resumed after the cause is fixed.
-func TestErrorsOfTheRunFailNoSlot(t *testing.T) {
+// runErrorCase damages a cloud or a key, and repairs it.
+type runErrorCase struct {
+	name   string
+	damage func(c *cloud, old string)
+	repair func(c *cloud, old string)
+	want   retry.StopKind
+}
+
+func runErrorCases() []runErrorCase {
 	deny := func(action string) func(*cloud, string) {
 		return func(c *cloud, _ string) {
 			c.fake.SetPolicy(func(call fakekms.Call) bool { return call.Action != action })
 		}
 	}
-	for _, test := range []struct {
-		name   string
-		damage func(c *cloud, old string)
-		repair func(c *cloud, old string)
-		want   retry.StopKind
-	}{
+	return []runErrorCase{
 		{"source disabled", func(c *cloud, old string) {
 			_ = c.fake.SetState(old, fakekms.Disabled)
 		},
@@ -763,7 +786,13 @@ func TestErrorsOfTheRunFailNoSlot(t *testing.T) {
 			c.faults.Set("kms:ReEncrypt", fault.Fault{Kind: fault.Reset})
 		},
 			func(c *cloud, _ string) { c.faults.Clear("") }, retry.StopUnavailable},
-	} {
+	}
+}
+
+// TestErrorsOfTheRunFailNoSlot: an error that concerns the whole run stops the run and fails no
+// slot. The pass can be resumed after the cause is fixed.
+func TestErrorsOfTheRunFailNoSlot(t *testing.T) {
+	for _, test := range runErrorCases() {
 		t.Run(test.name, func(t *testing.T) {
 			cloud := newCloud(t)
 			old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)

@@ -68,6 +68,29 @@ func TestContendedItemsDelayNoOthers(t *testing.T) {
 	}
 }
 
+// filled puts n items under a key into m and returns it as a target.
+func filled(
+	t *testing.T, name string, m *memoryTarget, cloud *cloud, key string, n int,
+) rotate.Target {
+	t.Helper()
+	for i := range n {
+		item := fmt.Sprintf("%03d", i)
+		m.put(item, cloud.encrypt(t, key, item, nil))
+	}
+	return rotate.Target{Name: name, Lister: m, Writer: m, Format: format(t, nil, nil), Batch: 3}
+}
+
+// throttled accepts a number of writes per second since a time, and counts them.
+func throttled(perSecond float64, since time.Time, count *atomic.Int64) func(scan.Change) error {
+	return func(scan.Change) error {
+		if float64(count.Load()) >= time.Since(since).Seconds()*perSecond {
+			return &smithy.GenericAPIError{Code: "ProvisionedThroughputExceededException"}
+		}
+		count.Add(1)
+		return nil
+	}
+}
+
 // TestThrottlingOfOneTarget: if a target throttles writes, only the writes to that target become
 // slower. No slot fails, and neither KMS nor another target is slowed down.
 func TestThrottlingOfOneTarget(t *testing.T) {
@@ -76,28 +99,12 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 	const items, perSecond = 150, 50
 	var slow atomic.Int64
 	began := time.Now()
-	targets := make([]rotate.Target, 2)
 	memories := []*memoryTarget{newMemory(), newMemory()}
-	for i, m := range memories {
-		for n := range items {
-			name := fmt.Sprintf("%03d", n)
-			m.put(name, cloud.encrypt(t, source, name, nil))
-		}
-		targets[i] = rotate.Target{
-			Name:   []string{"slow", "other"}[i],
-			Lister: m,
-			Writer: m,
-			Format: format(t, nil, nil),
-			Batch:  3,
-		}
+	targets := []rotate.Target{
+		filled(t, "slow", memories[0], cloud, source, items),
+		filled(t, "other", memories[1], cloud, source, items),
 	}
-	memories[0].refuse = func(scan.Change) error {
-		if float64(slow.Load()) >= time.Since(began).Seconds()*perSecond {
-			return &smithy.GenericAPIError{Code: "ProvisionedThroughputExceededException"}
-		}
-		slow.Add(1)
-		return nil
-	}
+	memories[0].refuse = throttled(perSecond, began, &slow)
 	var left atomic.Int64 // items of the slow target that are left when the other is done
 	var others atomic.Int64
 	memories[1].refuse = func(scan.Change) error {
@@ -111,18 +118,8 @@ func TestThrottlingOfOneTarget(t *testing.T) {
 		Destination: destination,
 		Sources:     []string{source},
 	})
-	opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{
-		Job:     "job",
-		Keys:    keys,
-		Targets: targets,
-	}, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tracker, err := passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	plan := rotate.Plan{Job: "job", Keys: keys, Targets: targets}
+	opened, tracker := openPass(t, passes, plan)
 	engine := rotate.New(rotate.Config{
 		Targets:   targets,
 		Keys:      keys,

@@ -88,8 +88,27 @@ func (s *largeObjects) Replace(_ context.Context, changes []scan.Change) []scan.
 	return results
 }
 
-func bodiesStayWithinMemoryBudgetCases() []bool {
-	return []bool{false, true}
+// newLargeObjects returns 200 objects, of which every 50th needs the complete budget and every
+// third has a slot that fails.
+func newLargeObjects(blob []byte, size, budget int64) *largeObjects {
+	s := &largeObjects{
+		budget: scan.NewMemoryBudget(budget),
+		tries:  map[scan.Ref]int{},
+		loaded: map[scan.Ref]int{},
+	}
+	for i := range 200 {
+		s.sizes = append(s.sizes, size)
+		if i%50 == 0 {
+			s.sizes[i] = budget
+		}
+	}
+	s.blob = func(i int) []byte {
+		if i%3 == 0 {
+			return []byte{} // a slot that fails
+		}
+		return blob
+	}
+	return s
 }
 
 // TestBodiesStayWithinMemoryBudget: with any number of workers, the bodies in memory stay within
@@ -113,41 +132,18 @@ func TestBodiesStayWithinMemoryBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw := template.Bind(ciphertext.Keys{})
-	for _, readOnly := range bodiesStayWithinMemoryBudgetCases() {
-		s := &largeObjects{
-			budget: scan.NewMemoryBudget(most),
-			tries:  map[scan.Ref]int{},
-			loaded: map[scan.Ref]int{},
-		}
-		for i := range 200 {
-			s.sizes = append(s.sizes, size)
-			if i%50 == 0 {
-				s.sizes[i] = most
-			}
-		}
-		s.blob = func(i int) []byte {
-			if i%3 == 0 {
-				return []byte{} // a slot that fails
-			}
-			return blob
-		}
+	for _, readOnly := range []bool{false, true} {
+		s := newLargeObjects(blob, size, most)
 		target := rotate.Target{Name: "target", Lister: s, Format: raw, Batch: 1}
 		if !readOnly {
 			target.Writer = s
 		}
 		passes := checkpoint.NewPasses(checkpoint.NewMemory(), "job")
-		opened, err := rotate.OpenPass(t.Context(), passes, rotate.Plan{
+		opened, tracker := openPass(t, passes, rotate.Plan{
 			Job:     "job",
 			Keys:    keys,
 			Targets: []rotate.Target{target},
-		}, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tracker, err := passes.Track(t.Context(), opened.Pass, checkpoint.TrackOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		})
 		b := &testPass{cloud: cloud, keys: keys, memoryLog: newLog(), workers: 64}
 		if err := b.rotator(target,
 			opened.Pass.Number).Run(t.Context(), tracker, opened.Partitions); err != nil {

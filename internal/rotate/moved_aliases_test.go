@@ -10,20 +10,21 @@ import (
 	"rotator/internal/reencrypt"
 )
 
-// TestMovedAliases: if key names refer to other keys than at the start of the pass, the advice
-// names all keys that a new pass would miss, and no key that source.keys cannot contain.
-func TestMovedAliases(t *testing.T) {
+// movedAliasCase is a pass with the destination alias/d (key D) and the source keys alias/s (S)
+// and alias/x (X).
+type movedAliasCase struct {
+	name   string
+	names  string // the keys to which the aliases refer now
+	change func(*checkpoint.Pass, *reencrypt.Keys)
+	want   string // "" means no error
+}
+
+func movedAliasCases() []movedAliasCase {
 	const restart = "begin a new pass with rotator run --restart, which keeps the records of pass 1"
 	const apart = "; move the ciphertexts under D with a separate job, because they have the " +
 		"algorithm and the destination_context of pass 1"
 	oaep := string(types.EncryptionAlgorithmSpecRsaesOaepSha256)
-	// One pass, with the destination alias/d (key D) and the source keys alias/s (S) and
-	// alias/x (X). names are the keys to which the aliases refer now.
-	for _, c := range []struct {
-		name, names string
-		change      func(*checkpoint.Pass, *reencrypt.Keys)
-		want        string // "" means no error
-	}{
+	return []movedAliasCase{
 		{"none", "D S X", nil, ""},
 		{
 			"destination",
@@ -56,7 +57,13 @@ func TestMovedAliases(t *testing.T) {
 			k.Mode = reencrypt.ModeRefresh
 		},
 			"or " + restart},
-	} {
+	}
+}
+
+// TestMovedAliases: if key names refer to other keys than at the start of the pass, the advice
+// names all keys that a new pass would miss, and no key that source.keys cannot contain.
+func TestMovedAliases(t *testing.T) {
+	for _, c := range movedAliasCases() {
 		pass := checkpoint.Pass{Number: 1, Destination: checkpoint.Key{ARN: "D"}}
 		keys := reencrypt.Keys{SourceAlgorithm: reencrypt.Symmetric, Mode: reencrypt.ModeMove}
 		now := strings.Fields(c.names)

@@ -13,15 +13,20 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestLogIsEvidence: a line that an earlier process wrote to the audit log makes a slot count as
-// rotated only if the line is bound to this pass, to the item and to the context that the slot
-// must have. KMS is asked too, unless the checkpoint confirms the line.
-func TestLogIsEvidence(t *testing.T) {
-	const n = 12
-	pass, other := checkpoint.Pass{ID: "a", Fingerprint: "f"},
-		checkpoint.Pass{ID: "b", Fingerprint: "f"}
+// evidenceCase is a line of the audit log that a second process reads.
+type evidenceCase struct {
+	name     string
+	identity string
+	to       map[string]string // the destination context of the second process
+	trace    func(rotate.Trace) rotate.Trace
+	want     checkpoint.SlotCounts
+	requests int64 // maximum; -1 means at least n
+}
+
+// evidenceCases: a first process moved n slots in the pass, to the context same.
+func evidenceCases(n int64, pass checkpoint.Pass, same map[string]string) []evidenceCase {
+	other := checkpoint.Pass{ID: "b", Fingerprint: "f"}
 	otherJob := checkpoint.Pass{ID: "a", Fingerprint: "g"}
-	same := map[string]string{"tenant": "a"}
 	asIs := func(trace rotate.Trace) rotate.Trace { return trace }
 	changed := func(change func(*rotate.Record)) func(rotate.Trace) rotate.Trace {
 		return func(trace rotate.Trace) rotate.Trace {
@@ -32,14 +37,7 @@ func TestLogIsEvidence(t *testing.T) {
 	}
 	rotated := checkpoint.SlotCounts{Seen: n, Rotated: n}
 	current := checkpoint.SlotCounts{Seen: n, Current: n}
-	for _, test := range []struct {
-		name     string
-		identity string
-		to       map[string]string // the destination context of the second process
-		trace    func(rotate.Trace) rotate.Trace
-		want     checkpoint.SlotCounts
-		requests int64 // maximum; -1 means at least n
-	}{
+	return []evidenceCase{
 		{"confirmed", pass.Identity(), same, changed(func(*rotate.Record) {}), rotated, 0},
 		{"a hint", pass.Identity(), same, asIs, rotated, n},
 		{"another pass", other.Identity(), same, changed(func(*rotate.Record) {}), current, -1},
@@ -57,7 +55,17 @@ func TestLogIsEvidence(t *testing.T) {
 			changed(func(r *rotate.Record) { r.Ref += "x" }), current, -1},
 		{"another blob", pass.Identity(), same,
 			changed(func(r *rotate.Record) { r.After = strings.Repeat("0", 64) }), current, -1},
-	} {
+	}
+}
+
+// TestLogIsEvidence: a line that an earlier process wrote to the audit log makes a slot count as
+// rotated only if the line is bound to this pass, to the item and to the context that the slot
+// must have. KMS is asked too, unless the checkpoint confirms the line.
+func TestLogIsEvidence(t *testing.T) {
+	const n = 12
+	pass := checkpoint.Pass{ID: "a", Fingerprint: "f"}
+	same := map[string]string{"tenant": "a"}
+	for _, test := range evidenceCases(n, pass, same) {
 		t.Run(test.name, func(t *testing.T) {
 			b := moved(t, n, pass.Identity(), same)
 			lines := map[scan.Ref]rotate.Record{}

@@ -49,15 +49,46 @@ func unlistedSlots(t *testing.T, b *testPass) (places []string) {
 	return places
 }
 
-func ciphertextsThatNoSlotNamesCases() []bool {
-	return []bool{false, true}
+// unlistedKeys are two source keys, the destination key and another key.
+type unlistedKeys struct{ old, old2, new, third string }
+
+// rowsWithUnlisted returns rows with ciphertexts outside the slot, under the keys of k.
+func rowsWithUnlisted(
+	k unlistedKeys, blob func(key string) []byte,
+) map[string]map[string]scan.Value {
+	b64 := base64.StdEncoding.EncodeToString
+	copied := blob(k.old)
+	return map[string]map[string]scan.Value{
+		"a-clean": withAttributes(blob(k.old), map[string]scan.Value{"note": text("nothing here")}),
+		"b-raw": withAttributes(blob(k.old),
+			map[string]scan.Value{"backup": {Kind: scan.KindB, Bytes: blob(k.old)}}),
+		"c-copy": withAttributes(copied, map[string]scan.Value{
+			"a": {Kind: scan.KindB, Bytes: copied},
+		}),
+		"d-deep": withAttributes(blob(k.new),
+			map[string]scan.Value{"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
+				"list": {
+					Kind: scan.KindL,
+					List: []scan.Value{text("x"), text(b64(blob(k.old2)))},
+				}}}}),
+		"e-part": withAttributes(blob(k.old),
+			map[string]scan.Value{"url": text("vault:v1:" + b64(blob(k.old)) + ";")}),
+		"f-hex": {"note": text(strings.ToUpper(hex.EncodeToString(blob(k.old))))},
+		"g-set": {"all": {
+			Kind:  scan.KindSS,
+			Texts: []string{"x", base64.RawURLEncoding.EncodeToString(blob(k.old))},
+		}},
+		"h-other": {"note": text(b64(blob(k.third))), "new": text(b64(blob(k.new)))},
+		"i-cut":   {"note": {Kind: scan.KindB, Bytes: blob(k.old)[:60]}},
+		"j-name": {"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
+			b64(blob(k.old)): text("label"),
+		}}},
+	}
 }
 
 // TestCiphertextsThatNoSlotNames: a ciphertext under a source key that no slot names is a failed
-// slot, at any
-// place that was read and in any encoding. A ciphertext that a slot names, or
-// under another key, is not. A copy of the ciphertext of a slot does not belong
-// to that slot.
+// slot, at any place that was read and in any encoding. A ciphertext that a slot names, or under
+// another key, is not. A copy of the ciphertext of a slot does not belong to that slot.
 func TestCiphertextsThatNoSlotNames(t *testing.T) {
 	cloud := newCloud(t)
 	old, new, third := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric),
@@ -65,42 +96,15 @@ func TestCiphertextsThatNoSlotNames(t *testing.T) {
 	old2 := cloud.key(t, fakekms.Symmetric)
 	context := map[string]string{"app": "a"}
 	blob := func(key string) []byte { return cloud.encrypt(t, key, "secret", context) }
-	b64 := base64.StdEncoding.EncodeToString
-	copied := blob(old)
 	target := newMemory()
-	target.rows = map[string]map[string]scan.Value{
-		"a-clean": withAttributes(blob(old), map[string]scan.Value{"note": text("nothing here")}),
-		"b-raw": withAttributes(blob(old),
-			map[string]scan.Value{"backup": {Kind: scan.KindB, Bytes: blob(old)}}),
-		"c-copy": withAttributes(copied, map[string]scan.Value{
-			"a": {Kind: scan.KindB, Bytes: copied},
-		}),
-		"d-deep": withAttributes(blob(new),
-			map[string]scan.Value{"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
-				"list": {
-					Kind: scan.KindL,
-					List: []scan.Value{text("x"), text(b64(blob(old2)))},
-				}}}}),
-		"e-part": withAttributes(blob(old),
-			map[string]scan.Value{"url": text("vault:v1:" + b64(blob(old)) + ";")}),
-		"f-hex": {"note": text(strings.ToUpper(hex.EncodeToString(blob(old))))},
-		"g-set": {"all": {
-			Kind:  scan.KindSS,
-			Texts: []string{"x", base64.RawURLEncoding.EncodeToString(blob(old))},
-		}},
-		"h-other": {"note": text(b64(blob(third))), "new": text(b64(blob(new)))},
-		"i-cut":   {"note": {Kind: scan.KindB, Bytes: blob(old)[:60]}},
-		"j-name": {"doc": {Kind: scan.KindM, Map: map[string]scan.Value{
-			b64(blob(old)): text("label"),
-		}}},
-	}
+	target.rows = rowsWithUnlisted(unlistedKeys{old, old2, new, third}, blob)
 	want := []string{
 		"b-raw: backup, byte 0 under " + old, "c-copy: a, byte 0 under " + old,
 		"d-deep: doc.list[1], byte 0 under " + old2, "e-part: url, byte 9 under " + old,
 		"f-hex: note, byte 0 under " + old, "g-set: all{1}, byte 0 under " + old,
 		"i-cut: note, byte 0 under " + old, "j-name: doc, a name in it, byte 0 under " + old,
 	}
-	for _, exact := range ciphertextsThatNoSlotNamesCases() {
+	for _, exact := range []bool{false, true} {
 		for _, any := range []bool{false, true} {
 			request := reencrypt.KeyRequest{Destination: new, Sources: []string{old, old2}}
 			wanted := slices.Clone(want)
@@ -459,24 +463,10 @@ func TestRefusedPlacesAreReportedOnce(t *testing.T) {
 	}
 }
 
-// TestObjectsThatNoFormatKnows: every format that reads bodies searches objects in which it finds
-// no slot.
-func TestObjectsThatNoFormatKnows(t *testing.T) {
-	cloud := newCloud(t)
-	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
-	blob := func() string { return string(cloud.encrypt(t, old, "x", nil)) }
-	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
-	bodies := map[string]string{
-		"export.jsonl": fmt.Sprintf("{\"id\":1,\"k\":%q}\n{\"id\":2,\"k\":%q}\n",
-			b64(blob()), b64(blob())),
-		"stream.bin":  blob() + strings.Repeat("\x93stream", 300),
-		"newline.bin": blob() + "\n",
-		"encrypt.json": fmt.Sprintf("{\n    \"CiphertextBlob\": %q,\n    \"KeyId\": %q\n}\n",
-			b64(blob()), old),
-		"digits.txt": hex.EncodeToString([]byte(blob())) + "\n",
-	}
+// formatsOfBodies returns each format of objects with slots that match nothing.
+func formatsOfBodies() map[string][]ciphertext.SlotSpec {
 	slot := []ciphertext.SlotSpec{{Path: "nothing.here"}}
-	specs := map[string][]ciphertext.SlotSpec{
+	return map[string][]ciphertext.SlotSpec{
 		"auto":                  nil,
 		"sops":                  nil,
 		"pulumi-state":          nil,
@@ -495,7 +485,25 @@ func TestObjectsThatNoFormatKnows(t *testing.T) {
 		"length-prefixed-u32le": {{}},
 		"tink-envelope":         nil,
 	}
-	for name, slots := range specs {
+}
+
+// TestObjectsThatNoFormatKnows: every format that reads bodies searches objects in which it finds
+// no slot.
+func TestObjectsThatNoFormatKnows(t *testing.T) {
+	cloud := newCloud(t)
+	old, new := cloud.key(t, fakekms.Symmetric), cloud.key(t, fakekms.Symmetric)
+	blob := func() string { return string(cloud.encrypt(t, old, "x", nil)) }
+	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+	bodies := map[string]string{
+		"export.jsonl": fmt.Sprintf("{\"id\":1,\"k\":%q}\n{\"id\":2,\"k\":%q}\n",
+			b64(blob()), b64(blob())),
+		"stream.bin":  blob() + strings.Repeat("\x93stream", 300),
+		"newline.bin": blob() + "\n",
+		"encrypt.json": fmt.Sprintf("{\n    \"CiphertextBlob\": %q,\n    \"KeyId\": %q\n}\n",
+			b64(blob()), old),
+		"digits.txt": hex.EncodeToString([]byte(blob())) + "\n",
+	}
+	for name, slots := range formatsOfBodies() {
 		template, err := ciphertext.Compile(
 			ciphertext.Spec{Format: name, Kind: ciphertext.Objects, Slots: slots})
 		if err != nil {

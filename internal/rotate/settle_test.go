@@ -12,22 +12,23 @@ import (
 	"rotator/internal/scan"
 )
 
-// TestSettleEntries: after a retry, each slot of an item is matched to one ledger entry, even if
-// slots share a blob, paths have shifted or blobs were replaced.
-func TestSettleEntries(t *testing.T) {
+// settleCase is an item that is read again in a retry.
+type settleCase struct {
+	name     string
+	entries  []ciphertext.Slot // the slots of the ledger entries
+	slots    []ciphertext.Slot // the current slots
+	verdicts []reencrypt.Verdict
+	kept     []string // paths that stay in the ledger
+	want     checkpoint.SlotCounts
+}
+
+func settleCases() []settleCase {
 	slot := func(path, blob string) ciphertext.Slot {
 		return ciphertext.Slot{Path: path, Blob: []byte(blob)}
 	}
 	failed := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "why"}
 	rotated := reencrypt.Verdict{Outcome: reencrypt.Rotated, Key: "old"}
-	for _, test := range []struct {
-		name     string
-		entries  []ciphertext.Slot // the slots of the ledger entries
-		slots    []ciphertext.Slot // the current slots
-		verdicts []reencrypt.Verdict
-		kept     []string // paths that stay in the ledger
-		want     checkpoint.SlotCounts
-	}{
+	return []settleCase{
 		{
 			"one blob in two places",
 			[]ciphertext.Slot{slot("a", "same"), slot("b", "same")},
@@ -76,7 +77,14 @@ func TestSettleEntries(t *testing.T) {
 			[]string{"b"},
 			checkpoint.SlotCounts{Rotated: 1},
 		},
-	} {
+	}
+}
+
+// TestSettleEntries: after a retry, each slot of an item is matched to one ledger entry, even if
+// slots share a blob, paths have shifted or blobs were replaced.
+func TestSettleEntries(t *testing.T) {
+	failed := reencrypt.Verdict{Outcome: reencrypt.Failed, Reason: "why"}
+	for _, test := range settleCases() {
 		t.Run(test.name, func(t *testing.T) {
 			var entries []checkpoint.LedgerEntry
 			for _, s := range test.entries {

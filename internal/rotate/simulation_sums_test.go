@@ -75,7 +75,8 @@ func checkLedger(
 			origins[e.Origin]++
 		}
 	}
-	if !maps.Equal(reasons, nonNil(counts.Reasons)) || !maps.Equal(origins, nonNil(counts.Origins)) {
+	if !maps.Equal(reasons, nonNil(counts.Reasons)) ||
+		!maps.Equal(origins, nonNil(counts.Origins)) {
 		t.Errorf("pass %d: the ledger has the reasons %v and origins %v, but the counts are %v "+
 			"and %v", pass, reasons, origins, counts.Reasons, counts.Origins)
 	}

@@ -17,6 +17,18 @@ var (
 	seeds   = flag.Uint64("seeds", 150, "number of seeds to simulate; with -short a sixth of it")
 )
 
+// checkEarlier checks that the passes before a pass remain closed, and their counts.
+func (h *history) checkEarlier(t *testing.T, number int) {
+	t.Helper()
+	for n := 1; n < number; n++ {
+		pass, err := checkpoint.NewPasses(h.store, "job").Pass(t.Context(), n)
+		if err != nil || pass.Status != checkpoint.Finished {
+			t.Errorf("pass %d, which is not the last, is %s (%v)", n, pass.Status, err)
+		}
+		h.checkCounts(t, pass)
+	}
+}
+
 // simulate simulates the history of a seed. It returns the log of the history and its universe.
 func simulate(t *testing.T, seed uint64) (string, *universe) {
 	u := newUniverse(seed)
@@ -35,13 +47,7 @@ func simulate(t *testing.T, seed uint64) (string, *universe) {
 	first := h.finish(t, "last")
 	writer.Wait()
 	counts := h.checkCounts(t, first)
-	for n := 1; n < first.Number; n++ { // earlier passes remain closed
-		pass, err := checkpoint.NewPasses(h.store, "job").Pass(t.Context(), n)
-		if err != nil || pass.Status != checkpoint.Finished {
-			t.Errorf("pass %d, which is not the last, is %s (%v)", n, pass.Status, err)
-		}
-		h.checkCounts(t, pass)
-	}
+	h.checkEarlier(t, first.Number)
 	total, deleted := int64(len(u.items)), int64(0)
 	for _, item := range u.items {
 		if item.slot == nil {
