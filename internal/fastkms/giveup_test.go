@@ -14,6 +14,19 @@ import (
 	"time"
 )
 
+// sendSmall sends a small request and closes the body of the response.
+func sendSmall(ctx context.Context, d *Direct, url string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("{}"))
+	if err != nil {
+		return err
+	}
+	response, err := d.Do(r)
+	if err != nil {
+		return err
+	}
+	return response.Body.Close()
+}
+
 // TestGiveUp: GiveUp ends a request without a response, and one that waits for a connection,
 // with the error of a timeout. The next request succeeds.
 func TestGiveUp(t *testing.T) {
@@ -43,18 +56,7 @@ func TestGiveUp(t *testing.T) {
 		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}}
 	d := newDirect(target, transport, time.Minute, 0)
-	send := func() error {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL,
-			strings.NewReader("{}"))
-		if err != nil {
-			return err
-		}
-		response, err := d.Do(r)
-		if err != nil {
-			return err
-		}
-		return response.Body.Close()
-	}
+	send := func() error { return sendSmall(t.Context(), d, server.URL) }
 	for name, away := range map[string]*atomic.Bool{"silent": &silent, "hangs": &hangs} {
 		away.Store(true)
 		result := make(chan error, 1)

@@ -6,6 +6,14 @@ import (
 	"testing"
 )
 
+// namesIn returns the names of an expression, or nil if it uses none.
+func namesIn(expression string) map[string]string {
+	if !strings.Contains(expression, "#n") {
+		return nil
+	}
+	return map[string]string{"#n": "a"}
+}
+
 // FuzzExpressions: no text causes a panic of the parsers or of the evaluation. A condition
 // and its negation never agree, evaluation is repeatable, and an update does not change the
 // original item.
@@ -13,24 +21,18 @@ func FuzzExpressions(f *testing.F) {
 	values := map[string]value{":v": {kind: "S", text: "x"}}
 	one := item{
 		"pk": {kind: "S", text: "k"},
-		"a": {
-			kind: "M",
-			m: map[string]value{
-				"b": {kind: "L", l: []value{{kind: "N", text: "1"}}},
-				"v": values[":v"],
-			},
-		},
+		"a": {kind: "M", m: map[string]value{
+			"b": {kind: "L", l: []value{{kind: "N", text: "1"}}},
+			"v": values[":v"],
+		}},
 		"s": {kind: "SS", texts: []string{"x", "y"}},
 	}
 	before := printed(f, one)
 	condition := func(text string) (result, compiles bool, err error) {
 		e := expressions{
 			ConditionExpression:       text,
-			ExpressionAttributeNames:  map[string]string{"#n": "a"},
+			ExpressionAttributeNames:  namesIn(text),
 			ExpressionAttributeValues: values,
-		}
-		if !strings.Contains(text, "#n") {
-			e.ExpressionAttributeNames = nil
 		}
 		c, err := e.compile()
 		if err != nil || c.condition == nil {
@@ -54,11 +56,8 @@ func FuzzExpressions(f *testing.F) {
 		}
 		e := expressions{
 			UpdateExpression:          text,
-			ExpressionAttributeNames:  map[string]string{"#n": "a"},
+			ExpressionAttributeNames:  namesIn(text),
 			ExpressionAttributeValues: values,
-		}
-		if !strings.Contains(text, "#n") {
-			e.ExpressionAttributeNames = nil
 		}
 		if c, err := e.compile(); err == nil && c.update != nil {
 			_, _ = c.update.apply(one, one)

@@ -231,6 +231,44 @@ func TestGrants(t *testing.T) {
 	check("revoked", []string{ask(context), ask(context, tokens...)}, []string{denied, invalid})
 }
 
+// codeOfDryRun returns the error code of a dry run without a ciphertext.
+func codeOfDryRun(t *testing.T, client *kms.Client, from, to string) string {
+	t.Helper()
+	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
+		SourceKeyId:      &from,
+		DestinationKeyId: &to,
+		DryRun:           aws.Bool(true),
+		DryRunModifiers:  []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext},
+	})
+	return code(t, err)
+}
+
+// checkDenials sends a request with each action denied, and checks the text of the errors. deny
+// is the action that the policy denies.
+func checkDenials(
+	t *testing.T, client *kms.Client, in *kms.ReEncryptInput, deny *string, from, to string,
+) {
+	t.Helper()
+	for _, c := range []struct {
+		deny string
+		pin  *string
+		text string // of the error
+	}{
+		{"kms:ReEncryptFrom", &from,
+			"not authorized to perform: kms:ReEncryptFrom on resource: " + from},
+		{"kms:ReEncryptFrom", nil,
+			"The ciphertext refers to a customer master key that does not exist"},
+		{"kms:ReEncryptTo", nil, "not authorized to perform: kms:ReEncryptTo on resource: " + to},
+	} {
+		*deny, in.SourceKeyId = c.deny, c.pin
+		_, err := client.ReEncrypt(t.Context(), in)
+		if got := code(t, err); got != "AccessDeniedException" ||
+			!strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s denied: %v, want %q", c.deny, err, c.text)
+		}
+	}
+}
+
 func TestPolicy(t *testing.T) {
 	service, _, cfg := start(t)
 	client := kms.NewFromConfig(cfg)
@@ -253,62 +291,24 @@ func TestPolicy(t *testing.T) {
 	if _, err := client.ReEncrypt(t.Context(), in); err != nil {
 		t.Fatal(err)
 	}
-	alice := "arn:aws:iam::111122223333:user/AKIAALICE"
+	call := func(action, key string, context map[string]string) fakekms.Call {
+		return fakekms.Call{Action: action, KeyARN: key, EncryptionContext: context,
+			Principal: "arn:aws:iam::111122223333:user/AKIAALICE", GrantTokens: []string{token}}
+	}
 	want := []fakekms.Call{
-		{
-			Action:            "kms:ReEncryptFrom",
-			KeyARN:            from,
-			Principal:         alice,
-			EncryptionContext: context,
-			GrantTokens:       []string{token},
-		},
-		{
-			Action:            "kms:ReEncryptTo",
-			KeyARN:            to,
-			Principal:         alice,
-			EncryptionContext: in.DestinationEncryptionContext,
-			GrantTokens:       []string{token},
-		},
+		call("kms:ReEncryptFrom", from, context),
+		call("kms:ReEncryptTo", to, in.DestinationEncryptionContext),
 	}
 	if diff := cmp.Diff(want, asked); diff != "" {
 		t.Errorf("calls of the policy (-want +got):\n%s", diff)
 	}
-	for _, c := range []struct {
-		deny string
-		pin  *string
-		text string // of the error
-	}{
-		{
-			"kms:ReEncryptFrom",
-			&from,
-			"not authorized to perform: kms:ReEncryptFrom on resource: " + from,
-		},
-		{
-			"kms:ReEncryptFrom",
-			nil,
-			"The ciphertext refers to a customer master key that does not exist",
-		},
-		{"kms:ReEncryptTo", nil, "not authorized to perform: kms:ReEncryptTo on resource: " + to},
-	} {
-		deny, in.SourceKeyId = c.deny, c.pin
-		_, err := client.ReEncrypt(t.Context(), in)
-		if got := code(t, err); got != "AccessDeniedException" ||
-			!strings.Contains(err.Error(), c.text) {
-			t.Errorf("%s denied: %v, want %q", c.deny, err, c.text)
-		}
-	}
+	checkDenials(t, client, in, &deny, from, to)
 	// The policy also applies to a dry run without a ciphertext.
-	_, err := client.ReEncrypt(t.Context(), &kms.ReEncryptInput{
-		SourceKeyId:      &from,
-		DestinationKeyId: &to,
-		DryRun:           aws.Bool(true),
-		DryRunModifiers:  []types.DryRunModifierType{types.DryRunModifierTypeIgnoreCiphertext},
-	})
-	if got := code(t, err); got != "AccessDeniedException" {
+	if got := codeOfDryRun(t, client, from, to); got != "AccessDeniedException" {
 		t.Errorf("denied dry run: %q, want AccessDeniedException", got)
 	}
 	deny = "kms:DescribeKey"
-	_, err = client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &to})
+	_, err := client.DescribeKey(t.Context(), &kms.DescribeKeyInput{KeyId: &to})
 	if got := code(t, err); got != "AccessDeniedException" {
 		t.Errorf("denied DescribeKey: %q, want AccessDeniedException", got)
 	}
