@@ -29,8 +29,13 @@ func keys(symmetric bool) accept.Keys {
 
 func anyRef(string) bool { return true }
 
-// What may be under a source key is never accepted, however its key is known or not known.
-func TestNothingUnderASourceKeyIsAccepted(t *testing.T) {
+// acceptCase is a ledger entry.
+type acceptCase struct {
+	entry          checkpoint.LedgerEntry
+	symmetric, rsa bool // accepted with such source keys
+}
+
+func acceptCases() map[string]acceptCase {
 	token := checkpoint.TokenOrigin
 	failed := func(key string, origin checkpoint.Origin, blob string) checkpoint.LedgerEntry {
 		return checkpoint.LedgerEntry{
@@ -50,10 +55,7 @@ func TestNothingUnderASourceKeyIsAccepted(t *testing.T) {
 	conflict.Outcome = "conflict"
 	service := failed(partner, "", "b")
 	service.Reason = "service-error"
-	for name, c := range map[string]struct {
-		entry          checkpoint.LedgerEntry
-		symmetric, rsa bool // accepted with such source keys
-	}{
+	return map[string]acceptCase{
 		"under the source key, by KMS":          {failed(source, "", "b"), false, false},
 		"foreign, under the source key":         {foreign(source), false, false},
 		"under the source key, by its header":   {failed("", token("s"), "b"), false, false},
@@ -74,7 +76,12 @@ func TestNothingUnderASourceKeyIsAccepted(t *testing.T) {
 		"no blob in one of an earlier version":     {failed("", "", ""), true, true},
 		"a conflict":                               {conflict, false, false},
 		"an error of the service":                  {service, false, false},
-	} {
+	}
+}
+
+// What may be under a source key is never accepted, however its key is known or not known.
+func TestNothingUnderASourceKeyIsAccepted(t *testing.T) {
+	for name, c := range acceptCases() {
 		for _, symmetric := range []bool{true, false} {
 			want := c.rsa
 			if symmetric {

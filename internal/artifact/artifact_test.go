@@ -21,6 +21,35 @@ import (
 	"rotator/internal/scan"
 )
 
+// writtenResults returns a result as JSON and as text, and a ledger entry as JSON.
+func writtenResults(t *testing.T) (reports [][]byte, entry []byte) {
+	t.Helper()
+	s := &report.Summary{
+		Job:            "job",
+		Command:        "verify",
+		Status:         report.Complete,
+		DestinationKey: "arn:aws:kms:us-east-1:111122223333:key/a",
+		Started:        time.Unix(1, 0),
+		Ended:          time.Unix(2, 0),
+		Keys:           []report.Key{},
+		Reasons:        []report.Reason{},
+		Targets:        []report.Target{{Name: "customers"}},
+	}
+	var asJSON, asText bytes.Buffer
+	entry, err := json.Marshal(checkpoint.LedgerEntry{
+		Target:   "customers",
+		Ref:      "a",
+		Outcome:  string(reencrypt.Failed),
+		Reason:   "invalid-ciphertext",
+		Attempts: 1,
+		At:       time.Unix(3, 0),
+	})
+	if err := errors.Join(err, s.JSON(&asJSON), s.Text(&asText)); err != nil {
+		t.Fatal(err)
+	}
+	return [][]byte{asJSON.Bytes(), asText.Bytes()}, entry
+}
+
 // writtenFiles returns files that rotator writes, by kind.
 func writtenFiles(t *testing.T) map[string][][]byte {
 	t.Helper()
@@ -47,29 +76,7 @@ func writtenFiles(t *testing.T) map[string][][]byte {
 	if err := errors.Join(err, lock.Release()); err != nil {
 		t.Fatal(err)
 	}
-	s := &report.Summary{
-		Job:            "job",
-		Command:        "verify",
-		Status:         report.Complete,
-		DestinationKey: "arn:aws:kms:us-east-1:111122223333:key/a",
-		Started:        time.Unix(1, 0),
-		Ended:          time.Unix(2, 0),
-		Keys:           []report.Key{},
-		Reasons:        []report.Reason{},
-		Targets:        []report.Target{{Name: "customers"}},
-	}
-	var asJSON, asText bytes.Buffer
-	entry, err := json.Marshal(checkpoint.LedgerEntry{
-		Target:   "customers",
-		Ref:      "a",
-		Outcome:  string(reencrypt.Failed),
-		Reason:   "invalid-ciphertext",
-		Attempts: 1,
-		At:       time.Unix(3, 0),
-	})
-	if err := errors.Join(err, s.JSON(&asJSON), s.Text(&asText)); err != nil {
-		t.Fatal(err)
-	}
+	reports, entry := writtenResults(t)
 	read := func(path string) []byte {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -89,7 +96,7 @@ func writtenFiles(t *testing.T) map[string][][]byte {
 		CheckpointRecord: {head.Data, append([]byte("ABCDEFGHIJKLMNOPQRSTUVWXYZ\n"), head.Data...)},
 		CheckpointFile:   {read(state)},
 		CheckpointLock:   {read(state + ".lock")},
-		Report:           {asJSON.Bytes(), asText.Bytes()},
+		Report:           reports,
 		ExceptionList:    {append(append(entry, '\n'), append(entry, '\n')...)},
 	}
 }
@@ -113,6 +120,35 @@ func closedSegment(t *testing.T, ref scan.Ref) []byte {
 }
 
 func object(body []byte) *scan.Object { return &scan.Object{Body: body, Size: int64(len(body))} }
+
+// changedFiles returns the written files with a change, and other files.
+func changedFiles(t *testing.T, all map[string][][]byte, blob []byte) map[string][]byte {
+	t.Helper()
+	return map[string][]byte{
+		"a line of a log": bytes.Replace(all[AuditLog][0], []byte(`["i","0`),
+			[]byte(`["i","1`), 1),
+		"a plain line of a log": bytes.Replace(all[AuditLog][2], []byte("intent"),
+			[]byte("intenT"), 1),
+		"a closed segment that is cut": all[AuditLog][4][:len(all[AuditLog][4])-1],
+		"a closed segment with a ciphertext": closedSegment(t,
+			scan.Ref(base64.StdEncoding.EncodeToString(blob))),
+		"a log with another line": append(bytes.Clone(all[AuditLog][0]), "a remark\n"...),
+		"a record": bytes.Replace(all[CheckpointRecord][0], []byte(`"pass":1`),
+			[]byte(`"pass":2`), 1),
+		"a record with another line": append(bytes.Clone(all[CheckpointRecord][0]), '\n'),
+		"a database": bytes.ReplaceAll(all[CheckpointFile][0], []byte("records"),
+			[]byte("recordz")),
+		"a lock":   append([]byte("# "), all[CheckpointLock][0]...),
+		"a report": bytes.Replace(all[Report][0], []byte(`"destination_key"`), []byte(`"key"`), 1),
+		"a text":   bytes.Replace(all[Report][1], []byte("converged"), []byte("verdict"), 1),
+		"an exception": bytes.ReplaceAll(all[ExceptionList][0], []byte(`"failed"`),
+			[]byte(`"done"`)),
+		"a ciphertext": blob,
+		"nothing":      nil,
+		"JSON":         []byte(`{"kind":"order","schema":1,"sha256":"","content":{}}`),
+		"a JSON line":  []byte(`{"seq":1,"event":"login"}` + "\n"),
+	}
+}
 
 // TestKinds: files that rotator writes are recognised. Changed files, and files that contain a
 // ciphertext, are not.
@@ -148,31 +184,7 @@ func TestKinds(t *testing.T) {
 			}
 		}
 	}
-	changed := map[string][]byte{
-		"a line of a log": bytes.Replace(all[AuditLog][0], []byte(`["i","0`),
-			[]byte(`["i","1`), 1),
-		"a plain line of a log": bytes.Replace(all[AuditLog][2], []byte("intent"),
-			[]byte("intenT"), 1),
-		"a closed segment that is cut": all[AuditLog][4][:len(all[AuditLog][4])-1],
-		"a closed segment with a ciphertext": closedSegment(t,
-			scan.Ref(base64.StdEncoding.EncodeToString(blob))),
-		"a log with another line": append(bytes.Clone(all[AuditLog][0]), "a remark\n"...),
-		"a record": bytes.Replace(all[CheckpointRecord][0], []byte(`"pass":1`),
-			[]byte(`"pass":2`), 1),
-		"a record with another line": append(bytes.Clone(all[CheckpointRecord][0]), '\n'),
-		"a database": bytes.ReplaceAll(all[CheckpointFile][0], []byte("records"),
-			[]byte("recordz")),
-		"a lock":   append([]byte("# "), all[CheckpointLock][0]...),
-		"a report": bytes.Replace(all[Report][0], []byte(`"destination_key"`), []byte(`"key"`), 1),
-		"a text":   bytes.Replace(all[Report][1], []byte("converged"), []byte("verdict"), 1),
-		"an exception": bytes.ReplaceAll(all[ExceptionList][0], []byte(`"failed"`),
-			[]byte(`"done"`)),
-		"a ciphertext": blob,
-		"nothing":      nil,
-		"JSON":         []byte(`{"kind":"order","schema":1,"sha256":"","content":{}}`),
-		"a JSON line":  []byte(`{"seq":1,"event":"login"}` + "\n"),
-	}
-	for name, body := range changed {
+	for name, body := range changedFiles(t, all, blob) {
 		if got := Kind(object(body)); got != "" {
 			t.Errorf("%s is recognised as %q", name, got)
 		}

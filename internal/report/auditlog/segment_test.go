@@ -190,6 +190,20 @@ func copyDir(t testing.TB, from, to string) {
 	}
 }
 
+// replaceByOther replaces segment 2 of a log by that of another log.
+func replaceByOther(t *testing.T, path string) error {
+	t.Helper()
+	other := newSession(t, filepath.Join(fastDir(t), "job.audit.jsonl"), 1)
+	other.next = 50
+	for other.log.number < 3 {
+		if err := other.add(eventIntent, 2); err != nil {
+			return err
+		}
+	}
+	text, err := os.ReadFile(segmentPath(other.path, 2))
+	return errors.Join(err, other.log.Close(), os.WriteFile(segmentPath(path, 2), text, 0o600))
+}
+
 // TestLostAndDamagedSegments: the error names the segment.
 func TestLostAndDamagedSegments(t *testing.T) {
 	t.Parallel()
@@ -212,18 +226,8 @@ func TestLostAndDamagedSegments(t *testing.T) {
 		"exchanged": {func(path string) error {
 			return os.Rename(segmentPath(path, 3), segmentPath(path, 2))
 		}, "in job.audit.jsonl.000002.zst: it does not follow the segment before"},
-		"of another log": {func(path string) error {
-			other := newSession(t, filepath.Join(fastDir(t), "job.audit.jsonl"), 1)
-			other.next = 50
-			for other.log.number < 3 {
-				if err := other.add(eventIntent, 2); err != nil {
-					return err
-				}
-			}
-			text, err := os.ReadFile(segmentPath(other.path, 2))
-			return errors.Join(err, other.log.Close(),
-				os.WriteFile(segmentPath(path, 2), text, 0o600))
-		}, "in job.audit.jsonl.000002.zst: it does not follow the segment before"},
+		"of another log": {func(path string) error { return replaceByOther(t, path) },
+			"in job.audit.jsonl.000002.zst: it does not follow the segment before"},
 		"torn": {func(path string) error { return tear(segmentPath(path, 2)) },
 			"job.audit.jsonl.000002.zst is cut short"},
 		"a flipped bit": {func(path string) error {
