@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/hex"
@@ -28,12 +29,14 @@ import (
 	kmstypes "github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/fakeaws"
 	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/fakeaws/fault"
 	"rotator/internal/harness"
+	"rotator/internal/report/document"
 )
 
 // TestMain runs the test binary as rotator itself, for scripts and for tests that kill it.
@@ -87,6 +90,7 @@ func waitInParallel() {
 //	hold PATH                   lock a checkpoint like another run
 //	deny OPERATION              refuse an operation: dynamodb:Scan
 //	allow OPERATION             allow it again
+//	valid FILE                  check that a report is valid by its JSON Schema
 //	kept FILE                   check that the read-only pass whose JSON result is in stdout
 //	                            is printed again by report with the job file FILE
 func TestScripts(t *testing.T) {
@@ -120,6 +124,7 @@ func TestScripts(t *testing.T) {
 			"call":       inWorld((*world).call),
 			"hold":       hold,
 			"kept":       kept,
+			"valid":      valid,
 			"deny": func(ts *testscript.TestScript, _ bool, args []string) {
 				of(ts).server.Faults().Set(args[0],
 					fault.Fault{
@@ -181,6 +186,7 @@ func setup(t *testing.T, env *testscript.Env) error {
 // kept compares the result in stdout with that of report --read-pass.
 func kept(ts *testscript.TestScript, _ bool, args []string) {
 	result := func() (fields map[string]any) {
+		valid(ts, false, []string{"stdout"})
 		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &fields))
 		for _, own := range []string{"command", "generated", "exceptions"} {
 			delete(fields, own) // a stored pass has fewer exceptions by name
@@ -193,6 +199,24 @@ func kept(ts *testscript.TestScript, _ bool, args []string) {
 	if got := result(); !reflect.DeepEqual(got, want) {
 		ts.Fatalf("read-only pass %s is stored as\n%v\nbut was printed as\n%v", number, got, want)
 	}
+}
+
+// valid checks a report by its JSON Schema, and reads it.
+func valid(ts *testscript.TestScript, _ bool, args []string) {
+	text, err := document.JSONSchema()
+	ts.Check(err)
+	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	ts.Check(err)
+	compiler := jsonschema.NewCompiler()
+	ts.Check(compiler.AddResource("report.json", parsed))
+	schema, err := compiler.Compile("report.json")
+	ts.Check(err)
+	report := ts.ReadFile(args[0])
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(report))
+	ts.Check(err)
+	ts.Check(schema.Validate(value))
+	_, err = document.Read(args[0], strings.NewReader(report))
+	ts.Check(err)
 }
 
 func (w *world) quota(ts *testscript.TestScript, args []string) {

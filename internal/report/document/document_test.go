@@ -263,6 +263,22 @@ func TestInventory(t *testing.T) {
 	}
 }
 
+// TestManyExceptions: a document lists a limited number of exceptions, and counts the others.
+func TestManyExceptions(t *testing.T) {
+	t.Parallel()
+	s := summaryOf("audit", 0, 1, at("2026-11-29T10:34:01Z"), countsOf(0, 1, 0, 0, 1_000_000),
+		countsOf(0, 1, 0, 0, 0))
+	d := document.New(s, document.Input{Now: at("2026-11-29T11:40:00Z"),
+		Exceptions: exceptions(2 * document.MaxListed)})
+	if e := d.Exceptions; e.Total != 1_000_000 || len(e.Listed) != document.MaxListed ||
+		e.LeftOut != 1_000_000-document.MaxListed {
+		t.Errorf("of %d exceptions, %d are listed and %d left out", e.Total, len(e.Listed), e.LeftOut)
+	}
+	if err := d.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
 func jsonOf(t *testing.T, d *document.Document) []byte {
 	t.Helper()
 	var b bytes.Buffer

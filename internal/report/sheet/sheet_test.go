@@ -3,11 +3,13 @@ package sheet_test
 import (
 	"bytes"
 	"encoding/csv"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
 	"unicode"
 
+	"rotator/internal/checkpoint"
 	"rotator/internal/report/document"
 	"rotator/internal/report/reporttest"
 	"rotator/internal/report/sheet"
@@ -69,6 +71,42 @@ func TestEmpty(t *testing.T) {
 		if _, records := read(t, &document.Document{}, table); len(records) != 1 {
 			t.Errorf("%s has %d rows, want the head", table, len(records))
 		}
+	}
+}
+
+// counter counts what is written.
+type counter struct{ n int }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += len(p)
+	return len(p), nil
+}
+
+// TestStream: exceptions are written while they are read, so that their number does not matter.
+func TestStream(t *testing.T) {
+	t.Parallel()
+	const entries = 100_000
+	var out counter
+	err := sheet.WriteExceptions(&out, func(yield func(checkpoint.LedgerEntry, error) bool) {
+		for i := range entries {
+			if held := i*len("t,ref,p") - out.n; held > 1<<16 {
+				t.Errorf("%d bytes are held in memory", held)
+				return
+			}
+			if !yield(checkpoint.LedgerEntry{Target: "t", Ref: "ref", Path: "p"}, nil) {
+				return
+			}
+		}
+	})
+	if err != nil || out.n < entries {
+		t.Errorf("%d bytes were written: %v", out.n, err)
+	}
+	broken := errors.New("cannot read")
+	err = sheet.WriteExceptions(&out, func(yield func(checkpoint.LedgerEntry, error) bool) {
+		yield(checkpoint.LedgerEntry{}, broken)
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("the error is %v", err)
 	}
 }
 
