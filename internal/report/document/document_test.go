@@ -272,7 +272,8 @@ func TestManyExceptions(t *testing.T) {
 		Exceptions: exceptions(2 * document.MaxListed)})
 	if e := d.Exceptions; e.Total != 1_000_000 || len(e.Listed) != document.MaxListed ||
 		e.LeftOut != 1_000_000-document.MaxListed {
-		t.Errorf("of %d exceptions, %d are listed and %d left out", e.Total, len(e.Listed), e.LeftOut)
+		t.Errorf("of %d exceptions, %d are listed and %d left out", e.Total, len(e.Listed),
+			e.LeftOut)
 	}
 	if err := d.Check(); err != nil {
 		t.Error(err)
