@@ -33,16 +33,7 @@ func (f *finder) recoveryPoints(ctx context.Context, t Target, arn string) (Row,
 	later, vaults := int64(0), map[string]bool{}
 	ends := &backupEnds{}
 	for {
-		var page *backup.ListRecoveryPointsByResourceOutput
-		done, err := f.askRow(ctx, &r, call{"AWS Backup", "ListRecoveryPointsByResource",
-			"backup:ListRecoveryPointsByResource"}, func(ctx context.Context) (err error) {
-			page, err = t.Backup.ListRecoveryPointsByResource(ctx, in)
-			if none := (*types.ResourceNotFoundException)(nil); errors.As(err, &none) {
-				page = &backup.ListRecoveryPointsByResourceOutput{}
-				return nil
-			}
-			return err
-		})
+		page, done, err := f.pageOfPoints(ctx, t, in, &r)
 		if !done || err != nil {
 			return r, err
 		}
@@ -77,6 +68,23 @@ func (f *finder) recoveryPoints(ctx context.Context, t Target, arn string) (Row,
 	}
 	r.Detail = strings.TrimSpace(r.Detail + " Vaults of other accounts are not listed.")
 	return r, nil
+}
+
+// pageOfPoints returns one page of recovery points. It is empty if AWS Backup does not know the
+// table. If the call fails, done is false and the row states why.
+func (f *finder) pageOfPoints(
+	ctx context.Context, t Target, in *backup.ListRecoveryPointsByResourceInput, r *Row,
+) (page *backup.ListRecoveryPointsByResourceOutput, done bool, err error) {
+	done, err = f.askRow(ctx, r, call{"AWS Backup", "ListRecoveryPointsByResource",
+		"backup:ListRecoveryPointsByResource"}, func(ctx context.Context) (err error) {
+		page, err = t.Backup.ListRecoveryPointsByResource(ctx, in)
+		if none := (*types.ResourceNotFoundException)(nil); errors.As(err, &none) {
+			page = &backup.ListRecoveryPointsByResourceOutput{}
+			return nil
+		}
+		return err
+	})
+	return page, done, err
 }
 
 // maxPoints is the maximum number of recovery points whose ends are read.

@@ -554,8 +554,8 @@ func TestReplicaIsTarget(t *testing.T) {
 	})
 }
 
-// TestReplicasThatAreAsked: a replica in a Region that the job names has all rows of a table, except
-// the one about replicas, and the table has a row that states so.
+// TestReplicasThatAreAsked: a replica in a Region that the job names has all rows of a table,
+// except the one about replicas, and the table has a row that states so.
 func TestReplicasThatAreAsked(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.everything()

@@ -114,8 +114,8 @@ func replicasOf(t Target, d *types.TableDescription) (rows []Row) {
 		}
 		if slices.Contains(t.Regions, region) {
 			r.State = None
-			r.Detail = "A move is replicated. The backups, exports and stream of the replica have " +
-				"rows of their own."
+			r.Detail = "A move is replicated. The backups, exports and stream of the replica " +
+				"have rows of their own."
 		}
 		rows = append(rows, r)
 	}

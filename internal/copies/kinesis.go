@@ -14,8 +14,8 @@ import (
 	"rotator/internal/plural"
 )
 
-// retention sets the end of the row of Kinesis data streams by their retention. The items of the row
-// are the streams. Without their retention, the longest one counts.
+// retention sets the end of the row of Kinesis data streams by their retention. The items of the
+// row are the streams. Without their retention, the longest one counts.
 func (f *finder) retention(ctx context.Context, t Target, r *Row, names []string) error {
 	list := strings.Join(names, ", ")
 	if t.Kinesis == nil {
@@ -34,16 +34,17 @@ func (f *finder) retention(ctx context.Context, t Target, r *Row, names []string
 		}
 		if why != nil {
 			r.MissingPermission = why.permission
-			r.Detail = fmt.Sprintf("%s can keep a record for up to 365 days. The retention cannot be "+
-				"seen: %s", list, lowerFirst(why.sentence))
-			f.until(r, f.moved.Add(kinesisKeeps), "No Kinesis data stream keeps a record for so long.")
+			r.Detail = fmt.Sprintf("%s can keep a record for up to 365 days. The retention cannot "+
+				"be seen: %s", list, lowerFirst(why.sentence))
+			f.until(r, f.moved.Add(kinesisKeeps),
+				"No Kinesis data stream keeps a record for so long.")
 			return nil
 		}
 		r.Items[i].Until = f.moved.Add(keeps).UTC()
 		longest = max(longest, keeps)
 	}
-	r.Detail = fmt.Sprintf("%s: a record is kept for at most %s. Consumers can have copied it.", list,
-		inHours(longest))
+	r.Detail = fmt.Sprintf("%s: a record is kept for at most %s. Consumers can have copied it.",
+		list, inHours(longest))
 	f.until(r, f.moved.Add(longest), "All records that are older than the last move are gone. "+
 		"Consumers can have copied them.")
 	return nil

@@ -78,7 +78,8 @@ func (f *finder) locksOf(ctx context.Context, t Target, r *Row, old *oldVersions
 			plural.Count(held, "version")+plural.Form(held, " is", " are"))
 	default:
 		r.State, r.Until = Counted, last.UTC()
-		r.Detail = "The latest date until which a version is locked. A lifecycle rule deletes it later."
+		r.Detail = "The latest date until which a version is locked. A lifecycle rule deletes it " +
+			"later."
 	}
 	return nil
 }

@@ -13,8 +13,8 @@ import (
 	"rotator/internal/fakeaws/fault"
 )
 
-// lockedBucket makes a bucket with Object Lock the only target. It has one object with two versions.
-// lock changes the first one, which is then noncurrent.
+// lockedBucket makes a bucket with Object Lock the only target. It has one object with two
+// versions. lock changes the first one, which is then noncurrent.
 func (w *world) lockedBucket(lock func(*s3.PutObjectInput)) {
 	w.Helper()
 	_, err := w.s3.CreateBucket(w.Context(), &s3.CreateBucketInput{
@@ -38,8 +38,8 @@ func (w *world) lockedBucket(lock func(*s3.PutObjectInput)) {
 	}
 }
 
-// TestLocksOfVersions: with Exact, the locks of each old version are read: no lock, one with an end,
-// and a legal hold, which has none. A call that fails is stated in the row.
+// TestLocksOfVersions: with Exact, the locks of each old version are read: no lock, one with an
+// end, and a legal hold, which has none. A call that fails is stated in the row.
 func TestLocksOfVersions(t *testing.T) {
 	end := time.Date(2000, 1, 31, 0, 0, 0, 0, time.UTC)
 	retain := func(in *s3.PutObjectInput) {

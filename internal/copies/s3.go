@@ -53,13 +53,14 @@ func archivedRow(t Target) Row {
 	switch a := t.Archived; {
 	case a == nil:
 		r.State = NotLookedAt
-		r.Detail = "No pass has read the bucket, so it is not known whether it has archived objects."
+		r.Detail = "No pass has read the bucket, so it is not known whether it has archived " +
+			"objects."
 	case a.Objects == 0:
 		r.Detail = upperFirst(a.Pass) + " found no archived object."
 	default:
 		r.State, r.Count = Counted, a.Objects
-		r.Detail = fmt.Sprintf("%s could not read them. Their keys are not known: restore them, then "+
-			"run rotator retry. rotator verify --exceptions lists them.", upperFirst(a.Pass))
+		r.Detail = fmt.Sprintf("%s could not read them. Their keys are not known: restore them, "+
+			"then run rotator retry. rotator verify --exceptions lists them.", upperFirst(a.Pass))
 	}
 	return r
 }

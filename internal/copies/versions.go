@@ -121,9 +121,8 @@ func (w *versionWalk) add(e versionEntry) {
 	}
 }
 
-// versions returns the rows of noncurrent and delete-marked versions, and collects these versions in
-// old, which may be nil. Passes read the current
-// versions, so these have no row.
+// versions returns the rows of noncurrent and delete-marked versions, and collects these versions
+// in old, which may be nil. Passes read the current versions, so these have no row.
 func (f *finder) versions(
 	ctx context.Context, t Target, l lifecycle, old *oldVersions,
 ) (noncurrent, deleted Row, err error) {
