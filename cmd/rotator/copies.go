@@ -86,8 +86,8 @@ func findCopies(ctx context.Context, c *jobFlags, job *config.Job) (*copies.Resu
 	return result, nil
 }
 
-// copiesOf returns a target with its clients. AWS Backup and Kinesis are not asked about a target of
-// another endpoint.
+// copiesOf returns a target with its clients. AWS Backup and Kinesis are not asked about a target
+// of another endpoint.
 func copiesOf(base aws.Config, target config.Target) copies.Target {
 	t := copies.Target{Name: target.Name}
 	points := func(region, endpoint, role string) {
@@ -123,7 +123,8 @@ func replicasOf(base aws.Config, target config.Target) (list []copies.Target) {
 	for _, region := range target.DynamoDB.Regions {
 		table := *target.DynamoDB
 		table.Region = region
-		table.Table = table.Table[strings.LastIndexByte(table.Table, '/')+1:] // the ARN has a Region
+		// An ARN contains a Region. The table name alone also names the replica.
+		table.Table = table.Table[strings.LastIndexByte(table.Table, '/')+1:]
 		replica := copiesOf(base, config.Target{Name: target.Name, DynamoDB: &table})
 		replica.Replica = true
 		list = append(list, replica)

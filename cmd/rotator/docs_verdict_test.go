@@ -76,8 +76,8 @@ func (w workflow) prove(t *testing.T, b *crashBench) (code int, log string) {
 	return 0, log
 }
 
-// TestDocumentedWorkflow runs the commands of the workflow in docs/verdict.md, with the waivers from
-// there: its proof fails until the ciphertexts are moved.
+// TestDocumentedWorkflow runs the commands of the workflow in docs/verdict.md, with the waivers
+// from there: its proof fails until the ciphertexts are moved.
 func TestDocumentedWorkflow(t *testing.T) {
 	t.Parallel()
 	var w workflow
@@ -100,8 +100,8 @@ func TestDocumentedWorkflow(t *testing.T) {
 	}
 }
 
-// TestDocumentedDataSource runs the program of the Terraform data source in docs/verdict.md. It needs
-// jq. Terraform accepts only an object of strings.
+// TestDocumentedDataSource runs the program of the Terraform data source in docs/verdict.md. It
+// needs jq. Terraform accepts only an object of strings.
 func TestDocumentedDataSource(t *testing.T) {
 	t.Parallel()
 	block := docBlock(t, "verdict.md", "hcl")

@@ -229,8 +229,8 @@ func (c *jobFlags) working(
 		return checkpoint.Locked(place.File)
 	}
 	pass, err := passes.Working(ctx, lease, func() {
-		c.logger.Info(fmt.Sprintf("the checkpoint lists a run as working on the job; waiting for a "+
-			"sign of life, at most %s", lease))
+		c.logger.Info(fmt.Sprintf("the checkpoint lists a run as working on the job; waiting for "+
+			"a sign of life, at most %s", lease))
 	})
 	return pass > 0, err
 }

@@ -34,14 +34,14 @@ func proven(t *testing.T, checkpointAt string) *crashBench {
 	return b
 }
 
-// TestGateRefusesRecords: report --verdict gives no verdict if a record that matters is damaged, was
-// written by another version, or has figures that contradict each other.
+// TestGateRefusesRecords: report --verdict gives no verdict if a record that matters is damaged,
+// was written by another version, or has figures that contradict each other.
 func TestGateRefusesRecords(t *testing.T) {
 	t.Parallel()
 	b := proven(t, "")
 	changes := recordChanges(t)
-	changes = append(changes, recordChange{"wrong sums", "5 slots were seen, but the outcomes have " +
-		"the sum 4", exitStorage, func(data []byte) []byte { return withOneLess(t, data) }})
+	changes = append(changes, recordChange{"wrong sums", "5 slots were seen, but the outcomes " +
+		"have the sum 4", exitStorage, func(data []byte) []byte { return withOneLess(t, data) }})
 	for _, c := range changes {
 		for _, id := range []string{"jobs/crash/read/1", "jobs/crash/pass/1/partition/0/0"} {
 			if c.name == "wrong sums" && !strings.Contains(id, "read") {

@@ -56,7 +56,8 @@ type member struct {
 // equal reports whether two entries are equal but for the division that the run has applied.
 func (m member) equal(other member) bool {
 	return m.Heartbeat == other.Heartbeat && m.Observer == other.Observer &&
-		m.Writes == other.Writes && m.Busy == other.Busy && m.Waits == other.Waits && slices.Equal(m.Holds, other.Holds)
+		m.Writes == other.Writes && m.Busy == other.Busy && m.Waits == other.Waits &&
+		slices.Equal(m.Holds, other.Holds)
 }
 
 // starved reports whether the run has no partition and waits for one.

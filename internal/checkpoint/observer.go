@@ -9,9 +9,9 @@ import (
 // the member list, so that the rate is also divided with it.
 type Observer struct{ membership *membership }
 
-// ObservePass adds an observer that writes to the targets to the member list of a pass. With a lease of 0 the caller
-// guarantees that no other process works on the pass. The error is ErrFenced if the job is at a
-// later pass.
+// ObservePass adds an observer that writes to the targets to the member list of a pass. With a
+// lease of 0 the caller guarantees that no other process works on the pass. The error is ErrFenced
+// if the job is at a later pass.
 func (p *Passes) ObservePass(
 	ctx context.Context, pass int, worker string, lease time.Duration,
 ) (*Observer, error) {

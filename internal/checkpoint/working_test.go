@@ -13,7 +13,8 @@ func checkWorking(t *testing.T, passes *Passes, what string, want int, most time
 	got, err := passes.Working(t.Context(), lease, func() { waited = true })
 	took := time.Since(began)
 	if err != nil || got != want || took > most {
-		t.Errorf("%s: pass %d after %s, %v; want pass %d within %s", what, got, took, err, want, most)
+		t.Errorf("%s: pass %d after %s, %v; want pass %d within %s", what, got, took, err, want,
+			most)
 	}
 	if waited != (took > 0) {
 		t.Errorf("%s: it took %s, and the caller knows of a wait: %v", what, took, waited)

@@ -12,9 +12,10 @@ import (
 func addingUp() *Summary {
 	counts := func(n int64) checkpoint.Counts {
 		return checkpoint.Counts{
-			Slots: checkpoint.SlotCounts{Seen: 5 * n, Rotated: n, Current: n, Remaining: n, Failed: n,
-				Foreign: n},
-			Items: checkpoint.ItemCounts{Seen: 5 * n, Written: n, WithoutSlot: 1, Excluded: 2, Own: 3},
+			Slots: checkpoint.SlotCounts{Seen: 5 * n, Rotated: n, Current: n, Remaining: n,
+				Failed: n, Foreign: n},
+			Items: checkpoint.ItemCounts{Seen: 5 * n, Written: n, WithoutSlot: 1, Excluded: 2,
+				Own: 3},
 			Keys: map[string]checkpoint.KeyCount{
 				oldKey: {Slots: 3 * n, Rotated: n, Unreadable: n},
 				newKey: {Slots: n, Header: n},

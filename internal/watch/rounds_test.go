@@ -30,8 +30,9 @@ func (r rounds) next(ours watch.Own) (calls int64, trail watch.Trail, requests i
 	return calls, trail, r.server.Faults().Counts()["cloudtrail:LookupEvents"] - before
 }
 
-// TestRoundsReadOnlyWhatIsNew: each round knows all calls of the period, but only the first one reads
-// the whole period. Events that CloudTrail delivers late are found, and no event counts twice.
+// TestRoundsReadOnlyWhatIsNew: each round knows all calls of the period, but only the first one
+// reads the whole period. Events that CloudTrail delivers late are found, and no event counts
+// twice.
 func TestRoundsReadOnlyWhatIsNew(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.server.CloudTrail().SetDelay(15 * time.Minute)

@@ -14,8 +14,8 @@ import (
 	"rotator/internal/scan"
 )
 
-// OldVersions reads the old versions of the objects of a Bucket: those that were replaced, and those
-// of deleted objects. It applies the filters of the bucket. It is safe for concurrent use.
+// OldVersions reads the old versions of the objects of a Bucket: those that were replaced, and
+// those of deleted objects. It applies the filters of the bucket. It is safe for concurrent use.
 type OldVersions struct{ bucket *Bucket }
 
 // OldVersions returns a source of the old versions of the objects.

@@ -41,8 +41,8 @@ func readVersions(t *testing.T, source *OldVersions) (found []string) {
 	}
 }
 
-// TestOldVersions: exactly the versions that are not current are read, over several pages, with their
-// own contents, also those of deleted objects. Filters apply.
+// TestOldVersions: exactly the versions that are not current are read, over several pages, with
+// their own contents, also those of deleted objects. Filters apply.
 func TestOldVersions(t *testing.T) {
 	store := newStore(t, func(in *s3.CreateBucketInput) {
 		in.ObjectLockEnabledForBucket = aws.Bool(true) // enables versioning
@@ -77,7 +77,9 @@ func TestOldVersions(t *testing.T) {
 	filtered := store.source(func(c *Config) {
 		c.Globs = scan.NewGlobs([]string{"*+2"}, nil)
 	}).OldVersions()
-	only := slices.DeleteFunc(want, func(s string) bool { return !strings.HasPrefix(s, "odd key+2") })
+	only := slices.DeleteFunc(want, func(s string) bool {
+		return !strings.HasPrefix(s, "odd key+2")
+	})
 	if got := readVersions(t, filtered); !slices.Equal(got, only) {
 		t.Errorf("with a filter %q, want %q", got, only)
 	}
