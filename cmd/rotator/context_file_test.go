@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -34,9 +35,11 @@ func TestContextAdded(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "retry", "-f", "job.yaml", "-o", "json")
 		cmd.Dir = b.dir
 		cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")
+		var log bytes.Buffer
+		cmd.Stderr = &log
 		out, _ := cmd.Output()
 		if err := json.Unmarshal(out, &s); err != nil {
-			t.Fatalf("%v, exit code %d: %s", err, cmd.ProcessState.ExitCode(), out)
+			t.Fatalf("%v, exit code %d: %s\n%s", err, cmd.ProcessState.ExitCode(), out, &log)
 		}
 		return s
 	}

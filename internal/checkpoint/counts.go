@@ -68,6 +68,10 @@ type KeyCount struct {
 	Unreadable int64 `json:"unreadable,omitempty"`
 }
 
+// ByHeader returns the number of slots that only a header decided. A retry of an earlier version
+// did not reduce Header when it moved such a slot, so Header can exceed Slots.
+func (n KeyCount) ByHeader() int64 { return min(n.Header, n.Slots) }
+
 // How returns the weakest evidence for the key of a slot: "kms" or "header".
 func (n KeyCount) How() string {
 	if n.Header != 0 {

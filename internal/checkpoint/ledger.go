@@ -30,6 +30,9 @@ type LedgerEntry struct {
 	// or HeaderNone. It is empty if no ciphertext was read, and in entries of earlier
 	// versions.
 	HeaderKey string `json:"header_key,omitempty"`
+	// ByHeader is true if Key was decided by the header alone, as in KeyCount.Header. It is false
+	// in entries of earlier versions.
+	ByHeader bool `json:"by_header,omitempty"`
 	// Accepted is the number of the accept rule that covers the entry, from 1. It
 	// is set when the ledger is printed and never stored, because rules may
 	// change.

@@ -42,7 +42,7 @@ func (s *Summary) holdingsOf(t Target) (list []Holding) {
 			Key:      arn,
 			Found:    n.Slots,
 			Left:     n.Slots - moved[arn],
-			ByHeader: n.Header,
+			ByHeader: n.ByHeader(),
 		}
 		if arn == s.DestinationKey {
 			h.Left += t.counts.Slots.Rotated

@@ -118,7 +118,7 @@ func verdictTarget(name string, c checkpoint.Counts, v *Versions) verdict.Target
 			Slots:      n.Slots,
 			Moved:      n.Rotated,
 			Unreadable: n.Unreadable,
-			ByHeader:   n.Header,
+			ByHeader:   n.ByHeader(),
 		}
 	}
 	for origin, n := range c.Origins {

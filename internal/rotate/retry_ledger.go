@@ -184,6 +184,7 @@ func (r *Rotator) settleEntries(
 			Outcome: reencrypt.Outcome(old.Outcome),
 			Key:     old.Key,
 			Reason:  old.Reason,
+			Header:  old.ByHeader,
 		}
 		countAs(&before, was, old.Origin)
 		if old.Unread && !t.unread { // its rules were not counted while it was unreadable

@@ -688,6 +688,7 @@ func entry(
 		Reason:   v.Reason,
 		Detail:   v.Detail,
 		Key:      v.Key,
+		ByHeader: v.Header,
 		Attempts: 1,
 		At:       time.Now().UTC(),
 	}
