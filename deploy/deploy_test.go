@@ -88,9 +88,10 @@ func (p policy) mistakes() []string {
 			continue
 		}
 		for _, resource := range s.Resource {
-			// A wildcard is allowed only at the end of the resource of objects or exports.
+			// A wildcard is allowed only at the end of the resource of objects, exports or backups.
 			name := resource
-			for _, end := range []string{"/PREFIX*", "/PREFIX/jobs/*", "/export/*"} {
+			for _, end := range []string{"/PREFIX*", "/PREFIX/jobs/*", "/export/*", "/backup/*",
+				":recovery-point:*"} {
 				name = strings.TrimSuffix(name, end)
 			}
 			if strings.Contains(name, "*") ||
@@ -117,13 +118,19 @@ func readsOnly(action string) bool {
 		func(read string) bool { return strings.HasPrefix(verb, read) })
 }
 
+// readsContent reports whether an action reads the content of an object, or items of a table.
+func readsContent(action string) bool {
+	return slices.Contains([]string{"s3:GetObject", "s3:GetObjectVersion", "dynamodb:GetItem",
+		"dynamodb:BatchGetItem", "dynamodb:Query", "dynamodb:Scan"}, action)
+}
+
 // watch.json and copies.json only read, and need no ReEncrypt. copies.json needs no key and no
 // content.
 func TestReportPoliciesOnlyRead(t *testing.T) {
 	for _, name := range []string{"watch", "copies"} {
 		for action, on := range readPolicy(t, "iam/"+name+".json").allowed() {
 			if !readsOnly(action) || strings.Contains(action, "ReEncrypt") || name == "copies" &&
-				(strings.HasPrefix(action, "kms:") || strings.Contains(action, "GetObject")) {
+				(strings.HasPrefix(action, "kms:") || readsContent(action)) {
 				t.Errorf("the policy allows %s on %v for %s", action, on, name)
 			}
 		}

@@ -110,6 +110,32 @@ func TestSettleEntries(t *testing.T) {
 	}
 }
 
+// TestSettleWithoutRest: if the verdict of a slot does not change, neither do the counts. What was
+// decided by a header is subtracted as such.
+func TestSettleWithoutRest(t *testing.T) {
+	slot := ciphertext.Slot{Path: "a", Blob: []byte("a")}
+	for _, v := range []reencrypt.Verdict{
+		{Outcome: reencrypt.Foreign, Key: "other", Reason: "other-key", Header: true},
+		{Outcome: reencrypt.Foreign, Key: "other", Reason: "other-key"},
+		{Outcome: reencrypt.Failed, Key: "old", Reason: reencrypt.ReasonSourceContext},
+		{Outcome: reencrypt.Failed, Key: "old", Reason: "unwritable", Header: true},
+	} {
+		var adjust checkpoint.Counts
+		r := New(Config{Rate: 1})
+		e := entry("target", scan.Ref("item"), slot, v)
+		e.Origin = r.count(&checkpoint.Counts{}, slot, v)
+		kept := r.settleEntries(&adjust, []checkpoint.LedgerEntry{e},
+			&task{slots: []ciphertext.Slot{slot}, verdicts: []reencrypt.Verdict{v}})
+		if len(kept) != 1 || kept[0].ByHeader != v.Header {
+			t.Errorf("%+v: the ledger keeps %+v", v, kept)
+		}
+		if len(adjust.Keys)+len(adjust.Origins)+len(adjust.Reasons) > 0 ||
+			adjust.Slots != (checkpoint.SlotCounts{}) {
+			t.Errorf("%+v: the counts change by %+v", v, adjust)
+		}
+	}
+}
+
 // manySlots is a format that finds the same slots in every item.
 type manySlots []ciphertext.Slot
 
