@@ -137,12 +137,16 @@ func (s *session) writeDocument(ctx context.Context) error {
 	if s.output == formText {
 		return s.printDocument(document.New(s.summary, in))
 	}
-	reading, cancel := context.WithTimeout(ctx, joinTime)
+	reading, cancel := context.WithTimeout(ctx, s.checkpointTime(joinTime))
 	defer cancel()
 	in.Passes = []document.Stored{{Summary: s.summary, Reported: true}}
-	if store, err := s.storeToRead(reading); err == nil {
+	store, err := s.storeToRead(reading)
+	switch {
+	case err == nil:
 		passes := checkpoint.NewPasses(store, s.job.Job)
 		in.Passes, in.Unread = s.passesOf(reading, passes, s.job, s.summary)
+	case !absent(err):
+		in.Unread = []string{"earlier passes: " + s.secrets.Text(s.headline(err))}
 	}
 	return s.printDocument(document.New(s.summary, in))
 }
