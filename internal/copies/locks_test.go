@@ -38,6 +38,29 @@ func (w *world) lockedBucket(lock func(*s3.PutObjectInput)) {
 	}
 }
 
+// TestLocksThatCannotBeRead: a call for a lock that is throttled or cut is stated in the row.
+func TestLocksThatCannotBeRead(t *testing.T) {
+	for _, operation := range []string{"s3:GetObjectRetention", "s3:GetObjectLegalHold"} {
+		for name, f := range map[string]fault.Fault{
+			"throttled": {Kind: fault.Throttle},
+			"cut":       {Kind: fault.HalfResponse},
+			"reset":     {Kind: fault.Reset},
+		} {
+			t.Run(operation+" "+name, func(t *testing.T) {
+				inWorld(t, func(w *world) {
+					w.lockedBucket(func(*s3.PutObjectInput) {})
+					w.server.Faults().Set(operation, f)
+					got := row(w.find(), "objects", copies.Locked)
+					if got.State != copies.CannotSee || got.Detail == "" ||
+						got.MissingPermission != "" {
+						t.Errorf("the row is %+v, want one that states the failure", got)
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestLocksOfVersions: with Exact, the locks of each old version are read: no lock, one with an
 // end, and a legal hold, which has none. A call that fails is stated in the row.
 func TestLocksOfVersions(t *testing.T) {
