@@ -155,9 +155,18 @@ func TestSegmentsCannotBeReplaced(t *testing.T) {
 	}
 }
 
+// The policy for evidence packs reaches only the key that signs them.
+func TestSignPolicy(t *testing.T) {
+	const key = "arn:aws:kms:eu-west-1:111122223333:key/EVIDENCE-KEY-ID"
+	want := map[string][]string{"kms:GetPublicKey": {key}, "kms:Sign": {key}}
+	if diff := cmp.Diff(want, readPolicy(t, "iam/sign.json").allowed()); diff != "" {
+		t.Errorf("sign.json (-want +got):\n%s", diff)
+	}
+}
+
 func TestPolicies(t *testing.T) {
 	paths, err := filepath.Glob("iam/*.json")
-	if err != nil || len(paths) != 12 {
+	if err != nil || len(paths) != 13 {
 		t.Fatalf("policies: %v, %v", paths, err)
 	}
 	for _, path := range paths {
@@ -178,6 +187,9 @@ func TestPolicies(t *testing.T) {
 		}
 		if base := filepath.Base(path); base == "watch.json" || base == "copies.json" {
 			continue // TestReportPoliciesOnlyRead
+		}
+		if filepath.Base(path) == "sign.json" {
+			continue // TestSignPolicy
 		}
 		if keys := allowed["kms:ReEncryptTo"]; len(keys) != 1 ||
 			!strings.HasSuffix(keys[0], "NEW-KEY-ID") {

@@ -161,8 +161,8 @@ func (d *demo) verify(ctx context.Context) error {
 	return nil
 }
 
-// disable asks the gate, disables the old key, and checks that no caller is refused. The writer
-// still works.
+// disable asks the gate, writes an evidence pack, disables the old key, and checks that no caller
+// is refused. The writer still works.
 func (d *demo) disable(ctx context.Context) error {
 	d.announce("rotator report --verdict: the gate before the key is disabled")
 	var gate report.Gate
@@ -180,6 +180,9 @@ func (d *demo) disable(ctx context.Context) error {
 	if d.verdict == "" {
 		return fmt.Errorf("the gate does not report that the old key can be disabled: %+v",
 			gate.Verdicts)
+	}
+	if err := d.pack(ctx); err != nil {
+		return err
 	}
 	d.announce("the demo disables the old key, as its owner would. The writer goes on. " +
 		"rotator watch: does a caller still need the key?")

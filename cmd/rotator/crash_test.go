@@ -52,7 +52,8 @@ func newCrashBenchOf(t *testing.T, slots, rate, segments int) *crashBench {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	harness.Watch(t, server, "dynamodb:CreateTable") // of checkpoint create-table
+	// of checkpoint create-table, and of evidence --sign
+	harness.Watch(t, server, "dynamodb:CreateTable", "kms:GetPublicKey", "kms:Sign")
 	b := &crashBench{server: server, dir: t.TempDir(), slots: slots, aws: aws.Config{
 		Region: "us-east-1", BaseEndpoint: aws.String(server.Endpoint()),
 		Credentials: credentials.NewStaticCredentialsProvider(harness.ApplicationKey,

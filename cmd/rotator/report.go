@@ -101,15 +101,9 @@ func reportRead(ctx context.Context, c *jobFlags, job *config.Job, o reportOptio
 		return err
 	}
 	passes := checkpoint.NewPasses(store, job.Job)
-	read, err := passes.ReadPass(ctx, o.readPass)
-	if errors.As(err, new(*checkpoint.PrunedError)) {
-		return usagef("--read-pass %d: %v", o.readPass, err)
-	}
-	if errors.Is(err, checkpoint.ErrNotFound) {
-		return noReadPass(ctx, passes, job, o.readPass)
-	}
+	read, err := storedRead(ctx, passes, job, o.readPass)
 	if err != nil {
-		return &storageError{what: "read the checkpoint", err: err}
+		return err
 	}
 	summary := readSummary(read, job.Job, "report")
 	if o.verdict, err = o.verdict.askCopies(ctx, c, job); err != nil {
@@ -122,6 +116,22 @@ func reportRead(ctx context.Context, c *jobFlags, job *config.Job, o reportOptio
 		Exceptions: listedOf(read),
 		Copies:     o.verdict.found,
 	})
+}
+
+// storedRead returns the read-only pass with a number.
+func storedRead(
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, number int,
+) (checkpoint.ReadPass, error) {
+	read, err := passes.ReadPass(ctx, number)
+	switch {
+	case errors.As(err, new(*checkpoint.PrunedError)):
+		return read, usagef("--read-pass %d: %v", number, err)
+	case errors.Is(err, checkpoint.ErrNotFound):
+		return read, noReadPass(ctx, passes, job, number)
+	case err != nil:
+		return read, &storageError{what: "read the checkpoint", err: err}
+	}
+	return read, nil
 }
 
 // noReadPass returns the error for a number without a read-only pass.

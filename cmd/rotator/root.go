@@ -121,7 +121,7 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.m
 	root.AddCommand(
 		newRunCommand(std), newAuditCommand(std), newVerifyCommand(std), newRetryCommand(std),
 		newStatusCommand(std), newReportCommand(std), newWatchCommand(std),
-		newCopiesCommand(std),
+		newCopiesCommand(std), newEvidenceCommand(std),
 		newCheckpointCommand(std), newLogCommand(std),
 		newSchemaCommand(std), newVersionCommand(std), newDemoCommand(),
 	)

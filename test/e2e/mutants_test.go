@@ -27,7 +27,37 @@ func mutants() []mutant {
 	return slices.Concat(sourceMutants(), checkpointMutants(), recordMutants(), engineMutants(),
 		logMutants(), uploadMutants(), requestMutants(), evidenceMutants(), verdictMutants(),
 		watchMutants(), copiesMutants(), reportMutants(), commandMutants(),
-		contentMutants())
+		contentMutants(), packMutants())
+}
+
+// packMutants remove protections of evidence packs.
+func packMutants() []mutant {
+	pack := []string{"./internal/evidence/pack"}
+	return []mutant{
+		{"a pack is written in place", "internal/evidence/pack/directory.go",
+			"temp, err := os.MkdirTemp(temporary(path))",
+			"temp, err := path, os.MkdirAll(path, 0o700)", pack},
+		{"VERIFY.sh ignores a file", "internal/evidence/pack/VERIFY.sh",
+			`.digest.sha256 + "  " + .name'`,
+			`select(.name != "inventory.csv") | .digest.sha256 + "  " + .name'`, pack},
+		{"VERIFY.sh goes on after an error", "internal/evidence/pack/VERIFY.sh",
+			">/dev/null 2>&1 || refuse \"the signature",
+			">/dev/null 2>&1 || : \"the signature", pack},
+		{"a file that is not listed is accepted", "internal/evidence/pack/check.go",
+			"if !listed[entry.Name()] {", "if false {", pack},
+		{"the key in the bundle is not that of the statement",
+			"internal/evidence/pack/check.go",
+			"s.Predicate.Signer.Key != b.VerificationMaterial.PublicKey.Hint",
+			"s.Predicate.Signer.Key == \"\"", pack},
+		{"a short address is replaced within words", "internal/report/hashrefs/hash.go",
+			"const shortest = 4", "const shortest = 1", []string{"./internal/report/hashrefs"}},
+		{"a salt does not matter", "internal/report/hashrefs/hash.go",
+			"hmac.New(sha256.New, h.salt)", "hmac.New(sha256.New, nil)",
+			[]string{"./internal/report/hashrefs"}},
+		{"a pack is signed with a source key", "cmd/rotator/pack.go",
+			"slices.Contains(job.Source.Keys, f.sign)", `slices.Contains(job.Source.Keys, "")`,
+			[]string{"./cmd/rotator", "-run", "TestEvidenceKeys"}},
+	}
 }
 
 // watchMutants remove protections of the report on the use of source keys.
