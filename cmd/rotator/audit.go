@@ -30,10 +30,11 @@ ciphertext, it calls ReEncrypt and discards the result. Once KMS has named the k
 ciphertext, others with the same key token in their header need no request, except for a
 random sample. With --exact, audit calls KMS for every ciphertext (docs/results.md).
 
-With --content-digest, two passes with no writer between them prove that nothing but the
-slots changed: it digests everything else of every item. It then reads all attributes and
-bodies, the tags and ACLs of objects, and tables with strongly consistent reads, which
-consume twice the read capacity (docs/content-digest.md).
+With --content-digest, audit computes a digest of everything except the slots. If no other
+program writes to the targets, equal digests before and after a run prove that the run changed
+nothing else. Audit then reads all attributes and bodies, the tags and ACLs of objects, and
+tables with strongly consistent reads, which consume twice the read capacity
+(docs/content-digest.md).
 
 Exit codes: 0 done. With --fail-on-remaining: 4 if slots under a source key remain; 3 if
 none remain, but slots failed or are under the destination key with another context, or a
@@ -188,8 +189,8 @@ func readOnlyPass(
 	return s, s.stoppedEarly(worked)
 }
 
-// walkThrough reads all targets, and then the old versions of those whose job file asks for it,
-// while the rate is divided with the runs of the job.
+// walkThrough reads all targets, and then the old versions of targets with versions: report. It
+// shares the rate with the runs of the job.
 func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) {
 	ctx, leave := s.shareRate(ctx)
 	defer leave()
@@ -199,7 +200,7 @@ func (s *session) walkThrough(ctx context.Context) (p *pass, worked, err error) 
 	return p, worked, err
 }
 
-// walkChecked calls walk, and a second time if headers of ciphertexts are wrong.
+// walkChecked calls walk. If headers of ciphertexts are wrong, it calls walk again.
 func (s *session) walkChecked(ctx context.Context) (p *pass, worked, err error) {
 	p, worked, err = s.walk(ctx)
 	wrong := (*reencrypt.HeaderError)(nil)

@@ -69,7 +69,7 @@ func (c *jobFlags) checkLogs(
 	notes = check.notes()
 	switch {
 	case unread != nil && !damaged && len(check.wrong) > 0:
-		return nil, unread // what is missing here may be there
+		return nil, unread // the missing lines can be in the uploaded logs
 	case len(check.wrong) > 0:
 		return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf(
 			"the audit log is not intact: %s", strings.Join(check.wrong, "; "))}
@@ -81,7 +81,7 @@ func (c *jobFlags) checkLogs(
 	return notes, nil
 }
 
-// group adds the recorded lines, by log. A log without lines lacks none.
+// group adds the recorded lines, by log. It leaves out logs without recorded lines.
 func (k *logCheck) group(known []checkpoint.AuditLog) {
 	for _, l := range known {
 		if l.Lines == 0 {
@@ -193,8 +193,8 @@ func (k *logCheck) readLog(ctx context.Context, log evidence.Log) error {
 	})
 	for _, gap := range extent.Gaps {
 		if !here {
-			k.wrong = append(k.wrong, fmt.Sprintf("%s: lines %d to %d are missing: segment %d and "+
-				"those up to the next one are not there", name, gap.From, gap.Upto, gap.Segment))
+			k.wrong = append(k.wrong, fmt.Sprintf("%s: lines %d to %d are missing; the first "+
+				"missing segment is %d", name, gap.From, gap.Upto, gap.Segment))
 		}
 	}
 	k.read = append(k.read, readLog{name: name, id: log.ID, uploaded: true, Extent: extent})

@@ -26,8 +26,8 @@ type digestFlags struct {
 
 func (f *digestFlags) addTo(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.on, "content-digest", false,
-		"compute a digest of everything but the slots for each target, and compare it with that "+
-			"of the last read-only pass; reads all attributes and bodies, and tables with "+
+		"for each target, compute a digest of everything except the slots, and compare it with "+
+			"that of the last read-only pass; reads all attributes and bodies, and tables with "+
 			"strongly consistent reads")
 	cmd.Flags().StringVar(&f.file, "content-digest-file", "",
 		"like --content-digest, with a digest of each item: if the file does not exist, write it; "+
@@ -43,8 +43,8 @@ type contents struct {
 	before *contentdigest.List // the file of an earlier pass; nil if there is none
 }
 
-// newContents opens the file of --content-digest-file, if it exists. It returns nil without a
-// content digest.
+// newContents opens the file of --content-digest-file, if it exists. It returns nil if no content
+// digest is requested.
 func (f *digestFlags) newContents(c *jobFlags, job *config.Job) (*contents, error) {
 	if !f.on && f.file == "" {
 		return nil, nil

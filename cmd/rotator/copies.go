@@ -47,7 +47,8 @@ docs/exit-codes.md.`,
 			return result.Text(c.out)
 		})
 	cmd.Flags().BoolVar(&exact, "exact", false,
-		"read the locks of each old version in buckets with Object Lock; two requests for each")
+		"read the locks of each old version in buckets with Object Lock "+
+			"(two requests for each version)")
 	return cmd
 }
 

@@ -81,8 +81,8 @@ func onlyTextAndJSON(flags *pflag.FlagSet, names ...string) error {
 	return nil
 }
 
-// printDocument writes a document in the form of -o. It refuses figures that contradict each
-// other, except in text, which shows what is there.
+// printDocument writes a document in the form of -o. If figures contradict each other, it
+// returns an error, except in text, which shows the figures as they are.
 func (c *jobFlags) printDocument(d *document.Document) error {
 	if c.output == formText {
 		return d.Text(c.out)

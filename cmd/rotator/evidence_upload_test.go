@@ -246,7 +246,7 @@ func TestUploadsBelowTheCheckpoint(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _, text := elsewhere.rotator(t, exitInternal, "report", "--check")
-	if !strings.Contains(text, "are missing: segment 2") {
+	if !strings.Contains(text, "the first missing segment is 2") {
 		t.Errorf("report --check: %s", text)
 	}
 	b.rotator(t, exitDone, "report", "--check") // the files are here

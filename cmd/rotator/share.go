@@ -30,7 +30,7 @@ type rateMember struct {
 	observer *checkpoint.JobObserver
 	life     context.Context // of all requests to the checkpoint
 	end      context.CancelFunc
-	patience func() time.Duration // returns the maximum time to leave
+	patience func() time.Duration // returns the maximum time that leave can take
 	enough   chan struct{}
 	ended    chan struct{} // closed after err is set
 	err      error         // why the member has lost its entry

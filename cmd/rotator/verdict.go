@@ -200,8 +200,8 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 	return gateError(g)
 }
 
-// judgeIdle sets the verdicts of a result. If all source keys could be disabled, it makes sure that
-// no run or retry is working on the job: the records do not have what it has not saved yet.
+// judgeIdle sets the verdicts of a result. If all source keys could be disabled, it checks that no
+// run or retry is working on the job, because the records do not contain its unsaved work.
 func (c *jobFlags) judgeIdle(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, s *report.Summary,
 	in verdict.Input, keys map[string]report.KeyFacts,
@@ -230,7 +230,7 @@ func (c *jobFlags) working(
 	}
 	pass, err := passes.Working(ctx, lease, func() {
 		c.logger.Info(fmt.Sprintf("the checkpoint lists a run as working on the job; waiting for "+
-			"a sign of life, at most %s", lease))
+			"it to renew its entry, at most %s", lease))
 	})
 	return pass > 0, err
 }

@@ -87,17 +87,17 @@ func (f *finder) pageOfPoints(
 	return page, done, err
 }
 
-// maxPoints is the maximum number of recovery points whose ends are read.
+// maxPoints is the maximum number of recovery points whose deletion dates are read.
 const maxPoints = 200
 
-// backupEnds is the progress of reading until when recovery points exist.
+// backupEnds is the state while the deletion dates of recovery points are read.
 type backupEnds struct {
 	asked int
-	why   *unseen // the first call that failed; no further one is sent
+	why   *unseen // the first call that failed; no call follows it
 }
 
-// endOfPoint returns when AWS Backup deletes a recovery point, or zero if it does not, or if that
-// could not be read.
+// endOfPoint returns when AWS Backup deletes a recovery point. It returns the zero time if AWS
+// Backup does not delete it, or if the date could not be read.
 func (f *finder) endOfPoint(
 	ctx context.Context, t Target, p types.RecoveryPointByResource, ends *backupEnds,
 ) (end time.Time, err error) {
@@ -121,15 +121,15 @@ func (f *finder) endOfPoint(
 	return utc(out.CalculatedLifecycle.DeleteAt), nil
 }
 
-// mark states in a counted row until when the recovery points exist, if this is not known of all.
+// mark adds to a counted row why the deletion date of some recovery points is not known.
 func (e *backupEnds) mark(r *Row) {
 	switch {
 	case e.why != nil:
 		r.NoEnd, r.Until, r.MissingPermission = false, time.Time{}, e.why.permission
-		r.Detail += " It cannot be seen until when they exist: " + lowerFirst(e.why.sentence)
+		r.Detail += " The dates of their deletion cannot be read: " + lowerFirst(e.why.sentence)
 	case e.asked == maxPoints && r.Count > maxPoints:
 		r.NoEnd, r.Until = false, time.Time{}
-		r.Detail += fmt.Sprintf(" The ends of only %d were read.", maxPoints)
+		r.Detail += fmt.Sprintf(" The dates of deletion of only %d were read.", maxPoints)
 	case r.NoEnd:
 		r.Detail += " Some have no date of deletion."
 	}

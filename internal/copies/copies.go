@@ -132,7 +132,7 @@ type Target struct {
 	S3       *s3.Client       // with Bucket
 	Backup   *backup.Client
 	Kinesis  *kinesis.Client
-	// Archived is what a pass found about archived objects. It is nil if no pass read the bucket.
+	// Archived counts the archived objects that a pass found. It is nil if no pass read the bucket.
 	Archived *Archived
 }
 
@@ -162,7 +162,7 @@ type Config struct {
 	Job, Version string
 	Targets      []Target
 	LastMove     time.Time // zero if no move is known
-	// Exact asks about the locks of each old version.
+	// Exact reads the locks of each old version.
 	Exact    bool
 	Patience time.Duration // how long one call is retried
 }

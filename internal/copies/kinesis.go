@@ -14,15 +14,15 @@ import (
 	"rotator/internal/plural"
 )
 
-// retention sets the end of the row of Kinesis data streams by their retention. The items of the
-// row are the streams. Without their retention, the longest one counts.
+// retention sets the end of the row of Kinesis data streams from their retention periods. The items
+// of the row are the streams. If a retention period cannot be read, the maximum is assumed.
 func (f *finder) retention(ctx context.Context, t Target, r *Row, names []string) error {
 	list := strings.Join(names, ", ")
 	if t.Kinesis == nil {
-		r.Detail = fmt.Sprintf("%s can keep a record for up to 365 days. Kinesis was not asked, "+
-			"because the job file sets an endpoint: aws kinesis describe-stream-summary "+
-			"--stream-name %s", list, names[0])
-		f.until(r, f.moved.Add(kinesisKeeps), "No Kinesis data stream keeps a record for so long.")
+		r.Detail = fmt.Sprintf("%s can keep a record for up to 365 days. Kinesis was not "+
+			"called, because the job file sets an endpoint. To read the retention, run aws "+
+			"kinesis describe-stream-summary --stream-name %s", list, names[0])
+		f.until(r, f.moved.Add(kinesisKeeps), "No Kinesis data stream keeps a record that long.")
 		return nil
 	}
 	r.API += ", DescribeStreamSummary"
@@ -35,9 +35,9 @@ func (f *finder) retention(ctx context.Context, t Target, r *Row, names []string
 		if why != nil {
 			r.MissingPermission = why.permission
 			r.Detail = fmt.Sprintf("%s can keep a record for up to 365 days. The retention cannot "+
-				"be seen: %s", list, lowerFirst(why.sentence))
+				"be read: %s", list, lowerFirst(why.sentence))
 			f.until(r, f.moved.Add(kinesisKeeps),
-				"No Kinesis data stream keeps a record for so long.")
+				"No Kinesis data stream keeps a record that long.")
 			return nil
 		}
 		r.Items[i].Until = f.moved.Add(keeps).UTC()
@@ -45,12 +45,12 @@ func (f *finder) retention(ctx context.Context, t Target, r *Row, names []string
 	}
 	r.Detail = fmt.Sprintf("%s: a record is kept for at most %s. Consumers can have copied it.",
 		list, inHours(longest))
-	f.until(r, f.moved.Add(longest), "All records that are older than the last move are gone. "+
-		"Consumers can have copied them.")
+	f.until(r, f.moved.Add(longest), "The records that are older than the last move no longer "+
+		"exist. Consumers can have copied them.")
 	return nil
 }
 
-// retentionOf returns how long a stream keeps a record; 0 if the stream does not exist any more.
+// retentionOf returns how long a stream keeps a record, or 0 if the stream does not exist.
 func (f *finder) retentionOf(
 	ctx context.Context, t Target, arn string,
 ) (keeps time.Duration, why *unseen, err error) {

@@ -67,7 +67,7 @@ func (f *finder) endBy(r *Row, l lifecycle, d deadline, last time.Time, what str
 	switch {
 	case l.why != nil:
 		r.MissingPermission = l.why.permission
-		r.Detail += " It cannot be seen until when they exist: " + lowerFirst(l.why.sentence)
+		r.Detail += " The dates of their deletion cannot be read: " + lowerFirst(l.why.sentence)
 	case d.days > 0:
 		r.Until = d.end(last)
 		r.Detail += fmt.Sprintf(" Lifecycle rule %s deletes %s after %d days.", d.rule, what,

@@ -12,13 +12,13 @@ import (
 	"rotator/internal/plural"
 )
 
-// maxLocks is the maximum number of versions of which the locks are read.
+// maxLocks is the maximum number of versions whose locks are read.
 const maxLocks = 10_000
 
 // oldVersions are the noncurrent versions that were written before the last move.
 type oldVersions struct {
 	list []versionEntry
-	more bool // there are more
+	more bool // there are more than maxLocks
 }
 
 // add adds a version. A nil list ignores it.
@@ -32,14 +32,14 @@ func (o *oldVersions) add(e versionEntry) {
 	}
 }
 
-// lock is what protects one version.
+// lock is the Object Lock protection of one version.
 type lock struct {
 	until time.Time // zero without a retention
 	held  bool      // by a legal hold
 }
 
 // locksOf fills in the row of Object Lock with the locks of the versions. S3 hides locks in the
-// response to a HEAD from callers without permission, so each kind of lock is asked for by its own
+// response to a HEAD from callers without permission, so each kind of lock is read with its own
 // request.
 func (f *finder) locksOf(ctx context.Context, t Target, r *Row, old *oldVersions) error {
 	r.API += ", GetObjectRetention, GetObjectLegalHold"
@@ -68,8 +68,8 @@ func (f *finder) locksOf(ctx context.Context, t Target, r *Row, old *oldVersions
 	switch {
 	case old.more:
 		r.State, r.Count = NotLookedAt, 0
-		r.Detail = fmt.Sprintf("There are more than %d old versions; only the locks of these were "+
-			"read. An S3 Inventory report lists all of them.", maxLocks)
+		r.Detail = fmt.Sprintf("There are more than %d old versions. Only the locks of the first "+
+			"%[1]d were read. An S3 Inventory report lists all of them.", maxLocks)
 	case r.Count == 0:
 		r.State, r.Detail = None, "No old version is locked."
 	case held > 0:

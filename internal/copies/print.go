@@ -40,7 +40,7 @@ func (r *Result) conclude() {
 	}
 	add(open, "has no known end", "have no known end")
 	add(hidden, "cannot be seen", "cannot be seen")
-	add(skipped, "was not looked at", "were not looked at")
+	add(skipped, "was not checked", "were not checked")
 	r.Sentence = "No copy with a known end exists."
 	if !r.Until.IsZero() {
 		r.Sentence = "Counted copies exist until " + day(r.Until) + "."
@@ -104,7 +104,7 @@ func (r *Row) status() string {
 	case None:
 		return "none"
 	case NotLookedAt:
-		return "not looked at"
+		return "not checked"
 	case CannotSee:
 		return "cannot see"
 	case Counted:

@@ -86,8 +86,8 @@ func partition(region string) string {
 	return "aws"
 }
 
-// locks fills in the row of Object Lock. The locks of single versions are read only with Exact. old
-// has the versions then.
+// locks fills in the row of Object Lock. With Exact, it reads the locks of the versions in old.
+// Without Exact, old is not used.
 func (f *finder) locks(
 	ctx context.Context, t Target, r *Row, noVersions bool, old *oldVersions,
 ) error {
@@ -194,7 +194,7 @@ func (f *finder) replicaOf(t Target, rule types.ReplicationRule) Row {
 			return r
 		}
 	}
-	r.Detail += " What it contains was not looked at. A move of an object is replicated, but old " +
+	r.Detail += " What it contains was not checked. A move of an object is replicated, but old " +
 		"versions stay. Make the bucket a target of a job."
 	return r
 }

@@ -85,7 +85,7 @@ func TestPut(t *testing.T) {
 		{name: "new", stored: "a segment"},
 		{name: "it exists", before: "a segment", stored: "a segment"},
 		{name: "it has another content", before: "another", stored: "another",
-			want: "exists with another content"},
+			want: "does not match the digest in its name"},
 		{name: "the response is lost", fault: fault.Fault{Kind: fault.LostResponse, Times: 1},
 			stored: "a segment"},
 		{name: "all responses are lost", fault: fault.Fault{Kind: fault.LostResponse},

@@ -90,8 +90,8 @@ func (s *Store) Place() string { return "s3://" + s.bucket + "/" + s.prefix }
 type ContentError struct{ Object string }
 
 func (e *ContentError) Error() string {
-	return e.Object + " exists with another content than its name states; it was not changed: " +
-		"find out what wrote it, and move it away"
+	return e.Object + " exists, but its content does not match the digest in its name. It was " +
+		"not changed; find out what wrote it, and move it away"
 }
 
 // errMissing means that an object does not exist.

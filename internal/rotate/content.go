@@ -30,8 +30,8 @@ const (
 	reasonUnread     = "unread"
 )
 
-// digestContent computes the content digest of an item that was decided, while its payload is in
-// memory.
+// digestContent computes the content digest of an item whose slots are decided. It must be called
+// while the payload of the item is in memory.
 func (w *worker) digestContent(ctx context.Context, target *Target, t *task) error {
 	if !w.digests || t.own {
 		return nil

@@ -51,7 +51,7 @@ func (c Copy) blocks() string {
 	case c.State == CopiesHidden:
 		return fmt.Sprintf("%s cannot be seen without %s", what, c.Missing)
 	case c.State == CopiesUnknown:
-		return what + " were not looked at"
+		return what + " were not checked"
 	case c.NoEnd:
 		return fmt.Sprintf("%s (%s) have no end", what, digits(c.Count))
 	case c.Until.IsZero():
@@ -84,7 +84,7 @@ func (f *facts) deletion(code Code) Deletion {
 	}
 	if f.Copies == nil {
 		d.BlockedBy = append(d.BlockedBy, "old versions, backups, exports and streams were not "+
-			"looked at")
+			"checked")
 	}
 	switch {
 	case code.Exit() != 0:
@@ -116,7 +116,7 @@ func (f *facts) doNotDelete(known bool, last time.Time) string {
 	case f.staysInUse():
 		return "Do not schedule its deletion: it stays in use."
 	case f.Copies == nil:
-		text = "Do not schedule its deletion yet: copies that need it were not looked at."
+		text = "Do not schedule its deletion yet: copies that need it were not checked."
 	case !known && !last.IsZero():
 		text = fmt.Sprintf("Do not schedule its deletion: copies that need it exist at least "+
 			"until %s, and the end of others is not known.", day(last))

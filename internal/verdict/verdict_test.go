@@ -566,7 +566,7 @@ func deletionCasesWithEnd() []deletionCase {
 				"noncurrent versions of vault (1,973) exist until 2027-01-03",
 				"backups of customers cannot be seen without dynamodb:ListBackups",
 				"exports of customers (2) have no end",
-				"replicas of customers were not looked at",
+				"replicas of customers were not checked",
 				elsewhere,
 			},
 			Sentence: "Do not schedule its deletion: copies that need it exist at least until " +
@@ -578,13 +578,13 @@ func deletionCasesWithEnd() []deletionCase {
 // deletionCasesWithoutEnd: no end of a copy is known.
 func deletionCasesWithoutEnd() []deletionCase {
 	return []deletionCase{
-		{"copies not looked at", func(*Input) {}, Deletion{
+		{"copies not checked", func(*Input) {}, Deletion{
 			BlockedBy: []string{
-				"old versions, backups, exports and streams were not looked at",
+				"old versions, backups, exports and streams were not checked",
 				"the key was not watched while it was disabled",
 				elsewhere,
 			},
-			Sentence: "Do not schedule its deletion yet: copies that need it were not looked at.",
+			Sentence: "Do not schedule its deletion yet: copies that need it were not checked.",
 		}},
 		{"no copies, and slots under it", func(in *Input) {
 			in.Copies = []Copy{{Kind: "backups", Place: "customers", State: CopiesNone}}

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// TrailOverlap is how far a round reads into the time that an earlier round has read, because
+	// TrailOverlap is the length of the period that two consecutive rounds both read, because
 	// CloudTrail can deliver events late. It is four times TrailDelay.
 	TrailOverlap = time.Hour
 	// maxKept is the maximum number of events that are kept between two rounds. With more, the
@@ -36,8 +36,8 @@ type history struct {
 	disabledAsked time.Time
 }
 
-// unchanged returns the time since which it must be asked whether keys were disabled again, or nil
-// if all of the time must be read.
+// unchanged returns the time from which a round must search for DisableKey events. It returns nil
+// if the round must search the whole period.
 func (h *history) unchanged(keys []*Key) *time.Time {
 	for _, k := range keys {
 		if h.disabled[k.ARN].IsZero() {
@@ -51,8 +51,8 @@ func (h *history) unchanged(keys []*Key) *time.Time {
 	return &since
 }
 
-// keepDisabled keeps the times since which keys cannot be used. Those of keys that can be used are
-// forgotten.
+// keepDisabled stores the times since which unusable keys cannot be used. It replaces the stored
+// times.
 func (h *history) keepDisabled(keys []Key, asked time.Time) {
 	h.disabled, h.disabledAsked = map[string]time.Time{}, asked
 	for _, k := range keys {
@@ -62,8 +62,8 @@ func (h *history) keepDisabled(keys []Key, asked time.Time) {
 	}
 }
 
-// start returns from which time on a round reads events, for a period that begins at since. It
-// returns since if the events of earlier rounds cannot be used.
+// start returns the time from which a round must read events, for a period that begins at since.
+// It returns since if the events of earlier rounds cannot be used.
 func (h *history) start(keys []string, since time.Time) time.Time {
 	// Reading more of the period again would end at the same page.
 	covered := !since.Before(h.from) || h.why == whyMorePages

@@ -194,7 +194,7 @@ func (d *Document) setCopies(found *copies.Result) {
 	d.CopiesAsked, d.LastMove = found.Asked, found.LastMove
 }
 
-// setScope states what was looked at, and what was not.
+// setScope sets what the report covers, what it does not cover, and what could not be read.
 func (d *Document) setScope(unread []string) {
 	s := Scope{LookedAt: []string{}, NotLookedAt: []string{}, CannotSee: []string{}}
 	s.CannotSee = append(s.CannotSee, unread...)

@@ -73,7 +73,7 @@ func malformed(data []byte) string {
 	case err == nil:
 		return ""
 	case errors.As(err, &syntax) && syntax.Offset >= int64(len(data)):
-		return fmt.Sprintf("it is cut: the JSON ends at byte %d, within a value", len(data))
+		return fmt.Sprintf("it is truncated: the JSON ends at byte %d, within a value", len(data))
 	case errors.As(err, &syntax):
 		return fmt.Sprintf("it is not JSON: at byte %d: %v", syntax.Offset, err)
 	}

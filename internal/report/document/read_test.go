@@ -25,8 +25,9 @@ func TestRefused(t *testing.T) {
 	}
 	for _, test := range []struct{ name, text, want string }{
 		{"empty", "", "the file is empty"},
-		{"cut", good[:len(good)/2], "it is cut: the JSON ends at byte "},
-		{"cut by one byte", strings.TrimSpace(good)[:len(strings.TrimSpace(good))-1], "it is cut"},
+		{"cut", good[:len(good)/2], "it is truncated: the JSON ends at byte "},
+		{"cut by one byte", strings.TrimSpace(good)[:len(strings.TrimSpace(good))-1],
+			"it is truncated"},
 		{"two values", good + "{}", "it is not JSON: at byte "},
 		{"not JSON", "rotator", "it is not JSON: at byte 1"},
 		{"a list", "[]", "it is not a JSON object"},

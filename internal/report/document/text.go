@@ -66,7 +66,7 @@ func stateOf(c copies.Row) string {
 	case copies.None:
 		return "none"
 	case copies.NotLookedAt:
-		return "not looked at"
+		return "not checked"
 	case copies.CannotSee:
 		if c.MissingPermission != "" {
 			return "cannot be seen without " + c.MissingPermission

@@ -43,8 +43,8 @@ func Write(w io.Writer, d *document.Document) error {
 	m.copies(d)
 	m.passes(d)
 	m.list("Content digests", report.ContentSentences(d.Targets))
-	m.list("Not looked at", d.Scope.NotLookedAt)
-	m.list("Cannot be seen", d.Scope.CannotSee)
+	m.list("Not covered", d.Scope.NotLookedAt)
+	m.list("Could not be read", d.Scope.CannotSee)
 	m.list("Notes", d.Notes)
 	_, err := io.WriteString(w, m.b.String())
 	return err

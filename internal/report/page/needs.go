@@ -36,7 +36,7 @@ func needs(r report.Reason, listed []checkpoint.LedgerEntry, d *document.Documen
 	case other == r.Slots:
 		return "no: they are under another key"
 	case other+none == r.Slots:
-		return "not a symmetric source key: they have no header of one"
+		return "not a symmetric source key: they have no ciphertext header"
 	case unknown == 0 && other+none > 0:
 		return "none of those listed has the header of a source key"
 	}

@@ -1,6 +1,6 @@
 // Package page writes a report as one HTML page. The page has no script and loads nothing. Its
 // content security policy allows only its own style. Names and messages from outside are escaped,
-// and its size is bounded: tables list a limited number of rows and say how many they leave out.
+// and its size is bounded: tables list a limited number of rows and state how many they leave out.
 package page
 
 import (

@@ -208,7 +208,7 @@ func (v *view) copyFact() fact {
 	f.Number = fmt.Sprint(counted)
 	f.Unit = plural.Form(int64(counted), "kind of copy", "kinds of copies")
 	f.Text = fmt.Sprintf("can contain old ciphertexts, %d without a known end. %s could not be "+
-		"looked at.", open, plural.Count(hidden, "kind"))
+		"checked.", open, plural.Count(hidden, "kind"))
 	if counted == 0 {
 		f.Class = ""
 	}
@@ -430,7 +430,7 @@ func (v *view) setCopies() {
 		case copies.None:
 			one.Status, one.End = "none", "nothing to wait for"
 		case copies.NotLookedAt:
-			one.Status, one.Class, one.End = "not looked at", "mind", "not known"
+			one.Status, one.Class, one.End = "not checked", "mind", "not known"
 		case copies.CannotSee:
 			one.Status, one.Class, one.End = "cannot see", "bad", "not known"
 		case copies.Counted:

@@ -43,7 +43,7 @@ type Config struct {
 	// metadata. If it is nil, all bodies are read. A body that is not needed is never
 	// downloaded.
 	NeedsBody func(key string, metadata map[string]string) bool
-	// AllBodies reads also bodies that are not needed, if they are not too large to be read.
+	// AllBodies also reads bodies that the format does not need, unless they are too large.
 	AllBodies bool
 	// Memory limits the bytes of all bodies in memory; nil means no limit.
 	Memory *scan.MemoryBudget

@@ -32,8 +32,8 @@ type position struct {
 	Version string `json:"version"`
 }
 
-// Page lists the old versions after the cursor. Items are not loaded. Delete markers are no
-// versions.
+// Page lists the old versions after the cursor. Items are not loaded. Delete markers are
+// left out.
 func (v *OldVersions) Page(
 	ctx context.Context, p scan.Partition, cursor scan.Cursor,
 ) (page scan.Page, err error) {
