@@ -61,10 +61,11 @@ func newRootCommand() *cobra.Command {
 
 The demo starts a fake AWS on loopback, stores 22,000 ciphertexts in it, and runs
 rotator: audit, run (killed half way), run again, retry and verify, while another
-client keeps writing. When rotator reports that the old key can be disabled, the demo
-disables it, and rotator watch reports whether a caller still needs it. The demo then
-decrypts every ciphertext with a client of its own, and compares the plaintext with the
-value that was stored last.
+client keeps writing. When rotator reports that the old key can be disabled, rotator
+writes a signed evidence pack, which the demo checks with openssl. The demo disables the
+key, and rotator watch reports whether a caller still needs it. The demo then decrypts
+every ciphertext with a client of its own, and compares the plaintext with the value that
+was stored last.
 The exit code is 0 only if every check succeeds.
 
 The demo needs no AWS account and sends no request to AWS.`,
