@@ -31,9 +31,9 @@ ciphertext, others with the same key token in their header need no request, exce
 random sample. With --exact, audit calls KMS for every ciphertext (docs/results.md).
 
 With --content-digest, audit computes a digest of everything except the slots. If no other
-program writes to the targets, equal digests before and after a run prove that the run changed
-nothing else. Audit then reads all attributes and bodies, the tags and ACLs of objects, and
-tables with strongly consistent reads, which consume twice the read capacity
+program writes to the targets, equal digests before and after a run prove that the run
+changed nothing else. Audit then reads all attributes and bodies, the tags and ACLs of
+objects, and tables with strongly consistent reads, which consume twice the read capacity
 (docs/content-digest.md).
 
 Exit codes: 0 done. With --fail-on-remaining: 4 if slots under a source key remain; 3 if
@@ -72,8 +72,8 @@ func newVerifyCommand(std streams) *cobra.Command {
 target and slot rule found a ciphertext, no slot is under a source key, and no slot failed
 or is foreign. Tables are read with strongly consistent reads, which consume twice the read
 capacity. The result is stored in the checkpoint as a read-only pass (rotator report
---read-pass), unless --no-store is set. With --content-digest, verify also proves that
-nothing but the slots changed since an audit with this flag (docs/content-digest.md).
+--read-pass), unless --no-store is set. With --content-digest, verify also compares
+everything except the slots with an earlier pass (docs/content-digest.md).
 
 Exit codes: 0 converged; 4 slots under a source key remain; 3 none remain, but slots failed
 or are foreign, or a target or slot rule found no ciphertext. For other codes see

@@ -25,7 +25,7 @@ const copiesPatience = 10 * time.Second
 func newCopiesCommand(std streams) *cobra.Command {
 	var exact bool
 	cmd := jobCommand(std, "copies", "Report the copies of old ciphertexts that passes do not read",
-		`Ask S3, DynamoDB and AWS Backup, for each target, about copies that can still contain
+		`Ask S3, DynamoDB, AWS Backup and Kinesis, for each target, about copies that can contain
 ciphertexts as they were before the last move: old versions of objects, replication,
 incomplete uploads, point-in-time recovery, backups, exports, streams and replicas.
 Copies only reads, and needs only the permissions in deploy/iam/copies.json. If one of

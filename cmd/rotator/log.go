@@ -44,8 +44,9 @@ are printed; export ends with 1 at the first damaged line.
 
 Without FILE, the logs of the job in the directory of audit_log are printed one after the
 other, including those that were copied from other machines, and then the uploaded logs
-(evidence in the job file) that are not there. With --local, uploaded logs are left out and
-no service is called. FILE is a log, which is read with all its segments, or one segment.`,
+(evidence in the job file) that are not in this directory. With --local, uploaded logs are
+left out and no service is called. FILE is a log, which is read with all its segments, or
+one segment.`,
 	}
 	local := false
 	cmd.Flags().BoolVar(&local, "local", false, "print only the logs on this machine")

@@ -237,7 +237,7 @@ func TestUploader(t *testing.T) {
 	}
 }
 
-// TestUploaderRefused: a refused upload is reported once, and made up later.
+// TestUploaderRefused: a refused upload is reported once, and tried again later.
 func TestUploaderRefused(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)

@@ -12,7 +12,7 @@ import (
 	"rotator/internal/report/document"
 )
 
-// TestRefused: a saved document that is cut, is not a report, is newer, or has figures that
+// TestRefused: a saved document that is truncated, is not a report, is newer, or has figures that
 // contradict each other is refused, and the error states what is wrong and where.
 func TestRefused(t *testing.T) {
 	t.Parallel()
