@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -104,46 +103,52 @@ func (b *uploadBench) recorded(t *testing.T, id string) (last int64) {
 // idOf returns the id of the log of a run, or "" if it has no lines yet.
 func (b *uploadBench) idOf() string { return auditlog.IDOf(filepath.Join(b.dir, benchLog)) }
 
-// holdRequests makes the requests to KMS wait from the time when hold is called until release is
-// called.
-func (b *uploadBench) holdRequests() (hold, release func()) {
+// holdRequests returns a switch: while it is true, requests to KMS wait.
+func (b *uploadBench) holdRequests(t *testing.T) *atomic.Bool {
 	var held atomic.Bool
-	gate := make(chan struct{})
+	ctx := t.Context()
 	b.server.Faults().Set("kms:ReEncrypt", fault.Fault{Before: func(*http.Request, []byte) {
-		if held.Load() {
-			<-gate
+		for held.Load() && ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
 		}
 	}})
-	return func() { held.Store(true) }, sync.OnceFunc(func() { close(gate) })
+	return &held
 }
 
-// killTwo kills the first two of several runs, in directories of their own, whose logs have
-// uploaded segments, when the checkpoint has recorded lines of their open segments. It returns
-// their indices.
+// killTwo kills two of several runs, in directories of their own, whose logs have uploaded
+// segments, when the checkpoint has recorded lines of their open segments. It returns their
+// indices. The runs work for a moment and then wait, until two are in this state.
 func (b *uploadBench) killTwo(t *testing.T, dirs []*uploadBench, runs []process) (killed []int) {
 	t.Helper()
-	hold, release := b.holdRequests()
-	defer release()
-	until(t, "two logs with uploaded segments", func() bool {
-		killed = killed[:0]
+	held := b.holdRequests(t)
+	defer held.Store(false)
+	uploads := func() (list []int) {
 		for i, dir := range dirs {
-			if len(killed) < 2 && b.uploaded(t, dir.idOf()) > 0 {
-				killed = append(killed, i)
+			if b.uploaded(t, dir.idOf()) > 0 {
+				list = append(list, i)
 			}
 		}
-		return len(killed) == 2
-	})
-	hold()
-	for _, i := range killed {
-		until(t, "recorded lines that are not uploaded", func() bool {
-			return b.recorded(t, dirs[i].idOf()) > b.uploaded(t, dirs[i].idOf())
-		})
+		return list
 	}
-	for _, i := range killed {
+	until(t, "two logs with uploaded segments", func() bool { return len(uploads()) >= 2 })
+	until(t, "two logs with recorded lines that are not uploaded", func() bool {
+		held.Store(true)
+		time.Sleep(300 * time.Millisecond) // what is under way is recorded and uploaded
+		killed = slices.DeleteFunc(uploads(), func(i int) bool {
+			return b.recorded(t, dirs[i].idOf()) <= b.uploaded(t, dirs[i].idOf())
+		})
+		if len(killed) >= 2 {
+			return true
+		}
+		held.Store(false)
+		time.Sleep(20 * time.Millisecond)
+		return false
+	})
+	for _, i := range killed[:2] {
 		_ = runs[i].cmd.Process.Kill()
 		_ = runs[i].cmd.Wait()
 	}
-	return killed
+	return killed[:2]
 }
 
 // TestReportNamesMissingSegments: of four runs in directories of their own, two are killed. From
