@@ -48,6 +48,7 @@ lint: ## gofmt, go vet, staticcheck, golangci-lint, go mod tidy, words and line 
 	@test -z "$$(gofmt -l .)" || { echo "not formatted (run gofmt -w .):"; gofmt -l .; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e,torture,mutants ./test/e2e
+	$(GO) vet -tags evidence ./test/evidence
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(GOLANGCI) run ./...
 	$(GO) mod tidy -diff
@@ -106,6 +107,10 @@ clients: ## let the clients that wrote ciphertexts read what rotator made of the
 bench: ## compare rotator with loops over the SDK (BENCH=small for CI, BENCH=full; ABLATIONS=1 or 0; UPDATE=1 writes docs/performance.md)
 	$(GO) build -o bin/bench ./test/bench
 	BENCH=$(BENCH) UPDATE=$(UPDATE) ABLATIONS=$(ABLATIONS) bin/bench
+
+.PHONY: evidence
+evidence: ## look at the evidence pack of the demo in Chromium and Python (PICTURES=DIR keeps the pictures)
+	PICTURES=$(abspath $(PICTURES)) $(GO) test -tags evidence -count 1 -v -timeout 15m ./test/evidence
 
 .PHONY: audit-log
 audit-log: ## measure the audit log: bytes per slot of SLOTS (1000000), speed of its verification
