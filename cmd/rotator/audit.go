@@ -151,7 +151,7 @@ func readOnlyPass(
 		defer file.close()
 		found.file = file
 	}
-	digests, err := flags.newContents(c, job)
+	digests, err := flags.newContents(c, job, command)
 	if err != nil {
 		return nil, err
 	}

@@ -30,8 +30,8 @@ func (f *digestFlags) addTo(cmd *cobra.Command) {
 			"that of the last read-only pass; reads all attributes and bodies, and tables with "+
 			"strongly consistent reads")
 	cmd.Flags().StringVar(&f.file, "content-digest-file", "",
-		"like --content-digest, with a digest of each item: if the file does not exist, write it; "+
-			"if it exists, compare with it and list the items that differ")
+		"like --content-digest, with a digest of each item: if the file exists, compare with it "+
+			"and list the items that differ; otherwise audit writes it, and verify fails")
 }
 
 // contents computes the content digests of a read-only pass.
@@ -45,7 +45,9 @@ type contents struct {
 
 // newContents opens the file of --content-digest-file, if it exists. It returns nil if no content
 // digest is requested.
-func (f *digestFlags) newContents(c *jobFlags, job *config.Job) (*contents, error) {
+func (f *digestFlags) newContents(
+	c *jobFlags, job *config.Job, command string,
+) (*contents, error) {
 	if !f.on && f.file == "" {
 		return nil, nil
 	}
@@ -57,6 +59,11 @@ func (f *digestFlags) newContents(c *jobFlags, job *config.Job) (*contents, erro
 		if err := d.openFile(c, job, f.file); err != nil {
 			d.close()
 			return nil, err
+		}
+		if d.before == nil && command == "verify" {
+			d.close()
+			return nil, usagef("--content-digest-file %s: the file does not exist, so verify "+
+				"cannot compare with it; rotator audit writes it", f.file)
 		}
 	}
 	d.Collector = contentdigest.NewCollector(d.names, d.sorter)

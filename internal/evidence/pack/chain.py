@@ -10,4 +10,6 @@ for line in sys.stdin.buffer:
             or fields["seq"] != lines + 1):
         sys.exit(f"line {lines + 1} is damaged, or does not follow the line before")
     lines, prev = lines + 1, digest
+if lines == 0:
+    sys.exit("there are no lines")
 print(f"{lines} lines, the hash of the last one is {prev}")

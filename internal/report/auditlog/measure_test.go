@@ -3,6 +3,7 @@ package auditlog
 import (
 	"bytes"
 	"errors"
+	"io"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -147,6 +148,26 @@ func TestChangesOfSmallSegments(t *testing.T) {
 		r := typical(n)
 		if _, ok := s.log.Find(r.Target, r.Ref, r.After); !ok {
 			t.Errorf("change %d of %d in %d segments is not found", n, s.next, len(segments))
+		}
+	}
+}
+
+// full is a writer whose reader has gone.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// TestErrorsOfTheWriter: if the plain lines of a log cannot be written, the log is not blamed.
+func TestErrorsOfTheWriter(t *testing.T) {
+	t.Parallel()
+	s, segments, _ := closedSession(t, 2)
+	for name, err := range map[string]error{
+		"the log":     Export(s.path, full{}),
+		"one segment": Export(segmentPath(s.path, 1), full{}),
+		"segments":    ExportSegments(segments, full{}),
+	} {
+		if !errors.Is(err, io.ErrClosedPipe) || errors.As(err, new(*ChainError)) {
+			t.Errorf("%s: %v, want the error of the writer", name, err)
 		}
 	}
 }

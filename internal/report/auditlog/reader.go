@@ -79,7 +79,7 @@ func (r *reader) read(source io.Reader) (rest []byte, err error) {
 			return nil, err
 		}
 		if err := r.stored(text[:len(text)-1]); err != nil {
-			if chain := (*ChainError)(nil); errors.As(err, &chain) {
+			if errors.As(err, new(*ChainError)) || errors.As(err, new(*receiverError)) {
 				return nil, err
 			}
 			return nil, r.broken(err.Error())
@@ -183,7 +183,22 @@ func (r *reader) plainLine(text []byte) error {
 	r.chain = newChain(record.Seq, hash)
 	r.lines = append(append(r.lines[:0], text...), '\n')
 	r.plain += int64(len(r.lines))
-	return r.each(r.seq, r.lines)
+	return r.pass(r.seq, r.lines)
+}
+
+// receiverError is an error of the function that receives the plain lines. It says nothing about the
+// log.
+type receiverError struct{ err error }
+
+func (e *receiverError) Error() string { return e.err.Error() }
+func (e *receiverError) Unwrap() error { return e.err }
+
+// pass passes one plain line on.
+func (r *reader) pass(seq int64, text []byte) error {
+	if err := r.each(seq, text); err != nil {
+		return &receiverError{err}
+	}
+	return nil
 }
 
 // array reads a line in the stored form.
@@ -227,7 +242,7 @@ func (r *reader) array(text []byte) error {
 func (r *reader) deliver(seq int64) error {
 	begin := 0
 	for i, end := range r.ends {
-		if err := r.each(seq+int64(i)+1, r.lines[begin:end]); err != nil {
+		if err := r.pass(seq+int64(i)+1, r.lines[begin:end]); err != nil {
 			return err
 		}
 		begin = end

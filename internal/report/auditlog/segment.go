@@ -211,7 +211,7 @@ func (r *reader) readSegment(s ClosedSegment) error {
 	case errors.As(err, &chain):
 		chain.Detail = "in " + s.Name + ": " + chain.Detail
 		return chain
-	case err != nil && isPathError(err):
+	case err != nil && (isPathError(err) || errors.As(err, new(*receiverError))):
 		return err
 	case err != nil:
 		return r.broken(fmt.Sprintf("%s is damaged: %v", s.Name, err))
