@@ -120,7 +120,9 @@ func environment(server *fakeaws.Server) string {
 		"AWS_USE_FIPS_ENDPOINT",
 		"AWS_USE_DUALSTACK_ENDPOINT",
 	}
-	for _, service := range []string{"DYNAMODB", "KMS", "S3", "SERVICE_QUOTAS", "STS"} {
+	for _, service := range []string{
+		"BACKUP", "CLOUDTRAIL", "DYNAMODB", "KINESIS", "KMS", "S3", "SERVICE_QUOTAS", "STS",
+	} {
 		overriding = append(overriding, "AWS_ENDPOINT_URL_"+service)
 	}
 	var text strings.Builder

@@ -102,6 +102,10 @@ func (c *jobFlags) printDocument(d *document.Document) error {
 				"--ledger and the flag --exceptions of audit and verify list all of them",
 				len(d.Exceptions.Listed), d.Exceptions.Total))
 		}
+		if c.table == sheet.Copies && d.Copies == nil {
+			c.logger.Warn("the table of copies is empty, because AWS was not asked about them; " +
+				"rotator report --copies asks it")
+		}
 		return sheet.Write(c.sheetOutput(), d, c.table)
 	}
 	return d.JSON(c.out)

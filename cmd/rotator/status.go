@@ -31,7 +31,8 @@ func lastPass(
 	record, err := passes.Last(ctx)
 	if errors.Is(err, checkpoint.ErrNotFound) {
 		return record, problem(job, "job", fmt.Sprintf(
-			"the checkpoint has no pass of job %s; rotator run starts one", job.Job))
+			"the checkpoint has no pass of job %s that could write; rotator run starts one. "+
+				"rotator report --history lists the results of audit and verify", job.Job))
 	}
 	if err != nil {
 		return record, &storageError{what: "read the checkpoint", err: err}

@@ -173,6 +173,7 @@ func (s *Server) AWSEnv() []string {
 	return []string{
 		"AWS_ENDPOINT_URL=" + s.endpoint,
 		"AWS_REGION=" + s.config.Region,
+		"AWS_DEFAULT_REGION=" + s.config.Region, // for version 1 of the AWS CLI, and boto3
 		"AWS_ACCESS_KEY_ID=AKIAFAKEAWSFAKEAWS00",
 		"AWS_SECRET_ACCESS_KEY=not-a-secret",
 		"AWS_EC2_METADATA_DISABLED=true",
