@@ -334,10 +334,23 @@ func (f *facts) none() string {
 func (f *facts) quietText() string {
 	days := f.Trail.Asked.Sub(f.Key.Disabled)
 	if f.Key.State == StatePendingDeletion {
-		return fmt.Sprintf("is scheduled for deletion%s. No call has been refused for %s. %s.",
-			onDate(f.Key.Deletion), span(days), f.none())
+		return fmt.Sprintf("is scheduled for deletion%s. No call has been refused for %s. %s.%s",
+			onDate(f.Key.Deletion), span(days), f.none(), lateText(days))
 	}
-	return fmt.Sprintf("is disabled. No call has been refused for %s. %s.", span(days), f.none())
+	return fmt.Sprintf("is disabled. No call has been refused for %s. %s.%s", span(days), f.none(),
+		lateText(days))
+}
+
+// trailDelay is the time within which CloudTrail typically delivers an event (AWS CloudTrail User
+// Guide, "How CloudTrail works").
+const trailDelay = 15 * time.Minute
+
+// lateText states that refused calls can be missing, if the key has been disabled for a short time.
+func lateText(disabled time.Duration) string {
+	if disabled >= trailDelay {
+		return ""
+	}
+	return " CloudTrail typically delivers events within 15 minutes, so refused calls can be missing."
 }
 
 func (f *facts) disabledText() string {
