@@ -350,7 +350,8 @@ func lateText(disabled time.Duration) string {
 	if disabled >= trailDelay {
 		return ""
 	}
-	return " CloudTrail typically delivers events within 15 minutes, so refused calls can be missing."
+	return " CloudTrail typically delivers events within 15 minutes, so refused calls can be " +
+		"missing."
 }
 
 func (f *facts) disabledText() string {

@@ -186,8 +186,8 @@ func (r *reader) plainLine(text []byte) error {
 	return r.pass(r.seq, r.lines)
 }
 
-// receiverError is an error of the function that receives the plain lines. It says nothing about the
-// log.
+// receiverError is an error of the function that receives the plain lines. It says nothing about
+// the log.
 type receiverError struct{ err error }
 
 func (e *receiverError) Error() string { return e.err.Error() }
