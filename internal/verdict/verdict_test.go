@@ -340,7 +340,8 @@ func decisionsDisabled() []decision {
 			disabled(in)
 			in.Trail.Asked = in.Key.Disabled.Add(time.Minute)
 		}, DisabledQuiet, "disabled-quiet", "alias/demo-old is disabled. No call has been " +
-			"refused for 60 seconds. None of the 22,000 ciphertexts in 2 places depends on it, as of " +
+			"refused for 60 seconds. None of the 22,000 ciphertexts in 2 places depends on " +
+			"it, as of " +
 			"2026-11-08T10:00:00Z, when read-only pass 1 began. CloudTrail typically delivers " +
 			"events within 15 minutes, so refused calls can be missing."},
 		{"disabled, and not watched", func(in *Input) {
