@@ -551,7 +551,10 @@ func TestFaults(t *testing.T) {
 func TestCutLater(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		ours := own()
-		w.encrypts(w.other, 120)
+		w.encrypts(w.other, 60)
+		time.Sleep(time.Minute)
+		oldest := time.Now() // of the first page, which has 50 events
+		w.encrypts(w.other, 60)
 		time.Sleep(time.Minute)
 		if err := w.decrypt("AKIAAPP"); err != nil {
 			t.Fatal(err)
@@ -560,7 +563,7 @@ func TestCutLater(t *testing.T) {
 		r := w.round(ours)
 		tr := r.Keys[0].Trail
 		if tr.Pages != 1 || !tr.Partial || tr.Why != "throttled" || len(tr.Callers) != 1 ||
-			r.Status != watch.Used {
+			!tr.From.Equal(oldest) || r.Status != watch.Used {
 			t.Errorf("%s, %+v", r.Status, tr)
 		}
 		w.golden("cut", r)

@@ -276,18 +276,28 @@ func tear(path string) error {
 }
 
 // TestOpenSegmentDiffers: an open segment with the number of a closed one is emptied only if
-// its lines are the same.
+// its lines are the same. Both follow the segment before.
 func TestOpenSegmentDiffers(t *testing.T) {
 	t.Parallel()
 	s := newSession(t, filepath.Join(fastDir(t), "job.audit.jsonl"), 1)
+	if err := s.log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := &session{path: filepath.Join(fastDir(t), "job.audit.jsonl"), next: 50}
+	copyDir(t, filepath.Dir(s.path), filepath.Dir(other.path))
+	s.reopen(t)
 	if err := errors.Join(s.add(eventIntent, 2), s.log.Close()); err != nil {
 		t.Fatal(err)
+	}
+	for other.reopen(t); other.log.number < 3; {
+		if err := other.add(eventIntent, 2); err != nil {
+			t.Fatal(err)
+		}
 	}
 	text, err := os.ReadFile(s.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := newSession(t, filepath.Join(fastDir(t), "job.audit.jsonl"), 2)
 	closed, err := os.ReadFile(segmentPath(other.path, 2))
 	if err := errors.Join(err, other.log.Close(),
 		os.WriteFile(segmentPath(s.path, 2), closed, 0o600)); err != nil {
