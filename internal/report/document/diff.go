@@ -71,6 +71,9 @@ func Compare(oldFile string, before *Document, newFile string, after *Document) 
 	type cell struct{ target, key string }
 	at := map[cell]int{}
 	change := func(of *Document, h Holding) *Change {
+		if h.Job != "" { // of a merged report, as in its targets
+			h.Target = h.Job + ": " + h.Target
+		}
 		i, known := at[cell{h.Target, h.Key}]
 		if !known {
 			i = len(d.Keys)

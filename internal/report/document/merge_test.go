@@ -187,3 +187,19 @@ func TestCompare(t *testing.T) {
 		}
 	}
 }
+
+// TestCompareMerged: in merged reports, fewer ciphertexts of one job do not hide more of another
+// job whose target has the same name.
+func TestCompareMerged(t *testing.T) {
+	t.Parallel()
+	holding := func(job string, after int64) document.Holding {
+		return document.Holding{Job: job, Target: "customers", Key: oldKey,
+			Role: document.Source, After: after}
+	}
+	before := &document.Document{Inventory: []document.Holding{holding("a", 9), holding("b", 0)}}
+	after := &document.Document{Inventory: []document.Holding{holding("a", 0), holding("b", 9)}}
+	diff := document.Compare("old", before, "new", after)
+	if !diff.Grew || len(diff.Keys) != 2 || diff.Keys[1].Target != "b: customers" {
+		t.Errorf("grew: %v, %+v", diff.Grew, diff.Keys)
+	}
+}
