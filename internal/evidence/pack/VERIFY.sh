@@ -80,18 +80,27 @@ jq -e '._type == "https://in-toto.io/Statement/v1"
     and all(.subject[]; (.name | test("\\A[A-Za-z0-9_][A-Za-z0-9._-]*\\z"))
         and (.digest.sha256 | test("\\A[0-9a-f]{64}\\z")))' "$statement" >/dev/null ||
     refuse "the statement is not that of an evidence pack"
+jq -r '.subject[].name' "$statement" >"$work/names"
+for file in .* *; do
+    [ -e "$file" ] || [ -L "$file" ] || continue # a pattern without a match
+    case $file in
+    . | .. | evidence.sigstore.json | evidence.statement.json) ;;
+    *[!A-Za-z0-9._-]*) refuse "a file is not listed in the statement" ;;
+    esac
+    case $file in
+    . | ..) continue ;;
+    esac
+    [ -f "$file" ] && [ ! -L "$file" ] || refuse "$file is not a regular file"
+    case $file in
+    evidence.sigstore.json | evidence.statement.json) continue ;;
+    esac
+    grep -q -x -F -e "$file" "$work/names" || refuse "$file is not listed in the statement"
+done
 jq -r '.subject[] | .digest.sha256 + "  " + .name' "$statement" >"$work/sums"
 sha256sum -c "$work/sums" >"$work/checked" 2>&1 || {
     grep -v ': OK$' "$work/checked" >&2 || true
     refuse "files are missing or were changed"
 }
-jq -r '.subject[].name' "$statement" >"$work/names"
-for file in .* *; do
-    case $file in
-    . | .. | '.*' | evidence.sigstore.json | evidence.statement.json) continue ;;
-    esac
-    grep -q -x -F -e "$file" "$work/names" || refuse "$file is not listed in the statement"
-done
 
 printf 'All %d files are as listed.\n' "$(wc -l <"$work/names")"
 jq -r '.predicate | "Job \(.job), pack of \(.created):", (.verdicts[] | "- " + .sentence)' \

@@ -66,6 +66,9 @@ func ParseKey(text []byte) (crypto.PublicKey, error) {
 // signed is false if the pack has no signature. The error is a *BrokenError if the pack was
 // changed.
 func Check(files fs.FS, key crypto.PublicKey) (s *Statement, signed bool, err error) {
+	if err := onlyFiles(files); err != nil {
+		return nil, false, err
+	}
 	payload, signed, err := payloadOf(files, key)
 	if err != nil {
 		return nil, false, err
@@ -76,6 +79,21 @@ func Check(files fs.FS, key crypto.PublicKey) (s *Statement, signed bool, err er
 		return nil, false, broken("its statement is not that of an evidence pack")
 	}
 	return s, signed, checkFiles(files, s)
+}
+
+// onlyFiles returns an error if a pack contains anything but regular files. To open a named pipe
+// would block, and the content of a symbolic link can change outside of the pack.
+func onlyFiles(files fs.FS) error {
+	entries, err := fs.ReadDir(files, ".")
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !entry.Type().IsRegular() {
+			return broken("%s is not a regular file", entry.Name())
+		}
+	}
+	return nil
 }
 
 // payloadOf returns the statement, after the signature was verified.
