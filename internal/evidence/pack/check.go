@@ -85,6 +85,9 @@ func Check(files fs.FS, key crypto.PublicKey) (s *Statement, signed bool, err er
 // would block, and the content of a symbolic link can change outside of the pack.
 func onlyFiles(files fs.FS) error {
 	entries, err := fs.ReadDir(files, ".")
+	if _, zipped := files.(*zip.ReadCloser); err != nil && zipped {
+		return broken("%v", err) // the directory of an archive is in memory
+	}
 	if err != nil {
 		return err
 	}
