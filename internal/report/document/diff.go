@@ -101,8 +101,22 @@ func Compare(oldFile string, before *Document, newFile string, after *Document) 
 		}
 	}
 	d.Grew = grown > 0
-	d.Sentence = d.sentence(grown)
+	d.Sentence = d.sentence(grown) + unread(before, after)
 	return d
+}
+
+// unread states which targets of the old report the new one did not read to the end, or returns "".
+func unread(before, after *Document) (text string) {
+	if after.Status == report.Stopped {
+		text = " The pass of the new report was stopped, so it did not read everything."
+	}
+	for _, t := range before.Targets {
+		same := func(other report.Target) bool { return other.Name == t.Name }
+		if !slices.ContainsFunc(after.Targets, same) {
+			text += fmt.Sprintf(" The new report does not contain the target %s.", t.Name)
+		}
+	}
+	return text
 }
 
 func partOf(file string, d *Document) DiffPart {

@@ -203,3 +203,23 @@ func TestCompareMerged(t *testing.T) {
 		t.Errorf("grew: %v, %+v", diff.Grew, diff.Keys)
 	}
 }
+
+// TestCompareUnread: the comparison names the targets that only the old report contains, and states
+// that the pass of the new report was stopped.
+func TestCompareUnread(t *testing.T) {
+	t.Parallel()
+	before, after := &document.Document{}, &document.Document{}
+	before.Targets = []report.Target{{Name: "customers"}, {Name: "vault"}}
+	after.Targets = before.Targets[:1]
+	after.Status = report.Stopped
+	diff := document.Compare("old", before, "new", after)
+	for _, want := range []string{"was stopped", "does not contain the target vault."} {
+		if !strings.Contains(diff.Sentence, want) {
+			t.Errorf("%q is not in %q", want, diff.Sentence)
+		}
+	}
+	if again := document.Compare("old", before, "new", before); strings.Contains(
+		again.Sentence, "new report") {
+		t.Errorf("equal reports: %q", again.Sentence)
+	}
+}
