@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -103,52 +104,55 @@ func (b *uploadBench) recorded(t *testing.T, id string) (last int64) {
 // idOf returns the id of the log of a run, or "" if it has no lines yet.
 func (b *uploadBench) idOf() string { return auditlog.IDOf(filepath.Join(b.dir, benchLog)) }
 
-// holdRequests returns a switch: while it is true, requests to KMS wait.
-func (b *uploadBench) holdRequests(t *testing.T) *atomic.Bool {
-	var held atomic.Bool
-	ctx := t.Context()
+// budget is the number of requests to KMS that are served. More requests wait.
+type budget struct{ limit, sent atomic.Int64 }
+
+func (b *uploadBench) budget(t *testing.T) *budget {
+	n, ctx := &budget{}, t.Context()
 	b.server.Faults().Set("kms:ReEncrypt", fault.Fault{Before: func(*http.Request, []byte) {
-		for held.Load() && ctx.Err() == nil {
+		for now := n.sent.Add(1); now > n.limit.Load() && ctx.Err() == nil; {
 			time.Sleep(time.Millisecond)
 		}
 	}})
-	return &held
+	return n
+}
+
+// raise lets more requests through, if some wait.
+func (n *budget) raise(by int64) {
+	if n.sent.Load() > n.limit.Load() {
+		n.limit.Add(by)
+	}
 }
 
 // killTwo kills two of several runs, in directories of their own, whose logs have uploaded
 // segments, when the checkpoint has recorded lines of their open segments. It returns their
-// indices. The runs work for a moment and then wait, until two are in this state.
-func (b *uploadBench) killTwo(t *testing.T, dirs []*uploadBench, runs []process) (killed []int) {
+// indices. The runs may send a few more requests at a time, until two are in this state.
+func (b *uploadBench) killTwo(
+	t *testing.T, dirs []*uploadBench, start func(*uploadBench) process,
+) (runs []process, killed []int) {
 	t.Helper()
-	held := b.holdRequests(t)
-	defer held.Store(false)
-	uploads := func() (list []int) {
+	requests := b.budget(t)
+	defer requests.limit.Store(math.MaxInt64)
+	for _, dir := range dirs {
+		runs = append(runs, start(dir))
+	}
+	until(t, "two logs with recorded lines that are not uploaded", func() bool {
+		requests.raise(20)
+		time.Sleep(300 * time.Millisecond) // what is under way is recorded and uploaded
+		killed = nil
 		for i, dir := range dirs {
-			if b.uploaded(t, dir.idOf()) > 0 {
-				list = append(list, i)
+			uploaded := b.uploaded(t, dir.idOf())
+			if uploaded > 0 && b.recorded(t, dir.idOf()) > uploaded {
+				killed = append(killed, i)
 			}
 		}
-		return list
-	}
-	until(t, "two logs with uploaded segments", func() bool { return len(uploads()) >= 2 })
-	until(t, "two logs with recorded lines that are not uploaded", func() bool {
-		held.Store(true)
-		time.Sleep(300 * time.Millisecond) // what is under way is recorded and uploaded
-		killed = slices.DeleteFunc(uploads(), func(i int) bool {
-			return b.recorded(t, dirs[i].idOf()) <= b.uploaded(t, dirs[i].idOf())
-		})
-		if len(killed) >= 2 {
-			return true
-		}
-		held.Store(false)
-		time.Sleep(20 * time.Millisecond)
-		return false
+		return len(killed) >= 2
 	})
 	for _, i := range killed[:2] {
 		_ = runs[i].cmd.Process.Kill()
 		_ = runs[i].cmd.Wait()
 	}
-	return killed[:2]
+	return runs, killed[:2]
 }
 
 // TestReportNamesMissingSegments: of four runs in directories of their own, two are killed. From
@@ -156,14 +160,14 @@ func (b *uploadBench) killTwo(t *testing.T, dirs []*uploadBench, runs []process)
 // else. When runs in the directories of the killed ones have uploaded the rest, nothing is missing.
 func TestReportNamesMissingSegments(t *testing.T) {
 	t.Parallel()
-	b := newUploadBench(t, 600, 500, "dynamodb://state", "s3://log/runs")
+	b := newUploadBench(t, 800, 500, "dynamodb://state", "s3://log/runs")
 	var dirs []*uploadBench
-	var runs []process
 	for range 4 {
-		dir := b.in(t)
-		dirs, runs = append(dirs, dir), append(runs, dir.start(t, "run", "-f", "job.yaml"))
+		dirs = append(dirs, b.in(t))
 	}
-	killed := b.killTwo(t, dirs, runs)
+	runs, killed := b.killTwo(t, dirs, func(dir *uploadBench) process {
+		return dir.start(t, "run", "-f", "job.yaml")
+	})
 	for i, run := range runs {
 		if slices.Contains(killed, i) {
 			continue
