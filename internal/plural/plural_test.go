@@ -12,3 +12,13 @@ func TestCount(t *testing.T) {
 		}
 	}
 }
+
+func TestDigits(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", -1000: "-1,000",
+		-999: "-999", 22000: "22,000", 1234567: "1,234,567",
+		-5000000: "-5,000,000", 123456789012: "123,456,789,012"} {
+		if got := Digits(n); got != want {
+			t.Errorf("Digits(%d) = %q, want %q", n, got, want)
+		}
+	}
+}

@@ -67,13 +67,13 @@ func (f *facts) sampleText() string {
 		return ""
 	}
 	text := fmt.Sprintf("KMS named the key of %s. Headers named it for %s",
-		count(f.proven().fromKMS, "slot"), digits(s.Population))
+		count(f.proven().fromKMS, "slot"), plural.Digits(s.Population))
 	if s.Checked == s.Population {
 		return text + ", and KMS confirmed each of them."
 	}
 	return text + fmt.Sprintf("; KMS was asked about %s of these, drawn at random, and agreed on "+
 		"all: with 95%% confidence at most %s (%s%%) %s under another key than their header says.",
-		digits(s.Checked), digits(*s.AtMostWrong),
+		plural.Digits(s.Checked), plural.Digits(*s.AtMostWrong),
 		percent(float64(*s.AtMostWrong)/float64(s.Population)),
 		plural.Form(*s.AtMostWrong, "is", "are"))
 }

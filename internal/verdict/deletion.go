@@ -3,6 +3,8 @@ package verdict
 import (
 	"fmt"
 	"time"
+
+	"rotator/internal/plural"
 )
 
 // Deletion states until when the key must not be deleted. No verdict states that a key can be
@@ -53,11 +55,11 @@ func (c Copy) blocks() string {
 	case c.State == CopiesUnknown:
 		return what + " were not checked"
 	case c.NoEnd:
-		return fmt.Sprintf("%s (%s) have no end", what, digits(c.Count))
+		return fmt.Sprintf("%s (%s) have no end", what, plural.Digits(c.Count))
 	case c.Until.IsZero():
-		return fmt.Sprintf("%s (%s) have no known end", what, digits(c.Count))
+		return fmt.Sprintf("%s (%s) have no known end", what, plural.Digits(c.Count))
 	}
-	return fmt.Sprintf("%s (%s) exist until %s", what, digits(c.Count), day(c.Until))
+	return fmt.Sprintf("%s (%s) exist until %s", what, plural.Digits(c.Count), day(c.Until))
 }
 
 // ends reports whether it is known when the copies are gone.

@@ -165,10 +165,10 @@ func (f *facts) doubt() string {
 		switch {
 		case part.Disagreed > 0:
 			return fmt.Sprintf("KMS disagreed with %s of %s that were checked.",
-				digits(part.Disagreed), count(part.Checked, "ciphertext header"))
+				plural.Digits(part.Disagreed), count(part.Checked, "ciphertext header"))
 		case part.Population > 0 && part.Checked < sampleOf(part.Population):
 			return fmt.Sprintf("Of %s that were decided by their header, KMS was asked about "+
-				"only %s.", count(part.Population, "slot"), digits(part.Checked))
+				"only %s.", count(part.Population, "slot"), plural.Digits(part.Checked))
 		}
 	}
 	if len(f.proof.Doubts) > 0 {
@@ -217,7 +217,7 @@ func (f *facts) remainingText() string {
 	if !f.complete(p) {
 		seen += " that " + p.Name() + " read"
 	}
-	return fmt.Sprintf("%s %s of the %s in %s %s on it: %s.", began, digits(c.under), seen,
+	return fmt.Sprintf("%s %s of the %s in %s %s on it: %s.", began, plural.Digits(c.under), seen,
 		count(int64(len(p.Targets)), "place"), plural.Form(c.under, "depends", "depend"),
 		where(c.byTarget))
 }

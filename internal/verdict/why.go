@@ -23,11 +23,11 @@ func (f *facts) why(code Code) (list []string) {
 	if code.Exit() != 0 {
 		return append(list, f.waivedText()...)
 	}
-	add(c.foreign, "Slots under other keys: %s.", digits(c.foreign))
+	add(c.foreign, "Slots under other keys: %s.", plural.Digits(c.foreign))
 	add(c.failed.noKey, "Failed slots without a ciphertext header in a layout that rotator "+
-		"knows: %s.", digits(c.failed.noKey))
+		"knows: %s.", plural.Digits(c.failed.noKey))
 	add(c.failed.other, "Failed slots whose ciphertext header identifies another key: %s.",
-		digits(c.failed.other))
+		plural.Digits(c.failed.other))
 	list = append(list, f.waivedText()...)
 	if text := f.sampleText(); text != "" {
 		list = append(list, text)

@@ -2,7 +2,6 @@ package verdict
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -11,28 +10,15 @@ import (
 	"rotator/internal/plural"
 )
 
-// digits writes a number with a comma after each thousand.
-func digits(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	first := len(text)
-	if n < 0 {
-		first--
-	}
-	for i := len(text) - 3; i > len(text)-first; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
-
 // count returns a number with its noun in singular or plural.
 func count(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
 	if first, second, two := strings.Cut(noun, " or "); two {
-		return digits(n) + " " + first + "s or " + second + "s"
+		return plural.Digits(n) + " " + first + "s or " + second + "s"
 	}
-	return digits(n) + " " + noun + "s"
+	return plural.Digits(n) + " " + noun + "s"
 }
 
 // have returns "1 call has been" or "14 calls have been".
@@ -45,7 +31,7 @@ func where(list []placed) string {
 	var parts []string
 	for _, p := range list {
 		if p.n > 0 {
-			parts = append(parts, digits(p.n)+" in "+p.target)
+			parts = append(parts, plural.Digits(p.n)+" in "+p.target)
 		}
 	}
 	return listed(parts)

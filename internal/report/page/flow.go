@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"rotator/internal/plural"
 )
 
 // flowNode is the number of ciphertexts under one key, before and after.
@@ -58,7 +60,7 @@ func layoutFlow(nodes []flowNode, s flowSizes) picture {
 	for i, n := range nodes {
 		before[i], after[i] = n.Before, n.After
 		words = append(words, fmt.Sprintf("%s: %s before, %s after", cell(n.Label),
-			digits(n.Before), digits(n.After)))
+			plural.Digits(n.Before), plural.Digits(n.After)))
 	}
 	p.Describe = strings.Join(words, "; ") + "."
 	total := max(sum(before), sum(after), 1)
@@ -118,7 +120,7 @@ func (s flowSizes) texts(
 	label, sub := elide(n.Label, s.label), elide(n.Sub, s.label)
 	if bar.height < tallBar {
 		one := text(anchored("t-lab", end), x, middle+5, label)
-		one.Strong = digits(count)
+		one.Strong = plural.Digits(count)
 		if s.inside {
 			one.Class += " halo"
 		} else if utf8.RuneCountInString(label) <= shortLabel {
@@ -127,7 +129,7 @@ func (s flowSizes) texts(
 		return []shape{one}
 	}
 	return []shape{
-		text(anchored("t-num", end), x, middle-6, digits(count)),
+		text(anchored("t-num", end), x, middle-6, plural.Digits(count)),
 		text(anchored("t-lab", end), x, middle+13, label),
 		text(anchored("t-sub", end), x, middle+30, sub),
 	}

@@ -12,6 +12,7 @@ import (
 	"html/template"
 	"io"
 
+	"rotator/internal/plural"
 	"rotator/internal/printable"
 	"rotator/internal/report/document"
 )
@@ -25,7 +26,7 @@ var source string
 // Write writes the page of a document. The page depends on nothing else.
 func Write(w io.Writer, d *document.Document) error {
 	parsed, err := template.New("page").Funcs(template.FuncMap{
-		"digits": digits,
+		"digits": plural.Digits,
 		"cell":   cell,
 		"stamp":  stamp,
 		"moment": moment,

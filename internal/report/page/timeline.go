@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"rotator/internal/plural"
 )
 
 // timelinePass is one pass of the timeline.
@@ -49,8 +51,9 @@ func layoutTimeline(passes []timelinePass, s timelineSizes) picture {
 	var words []string
 	for _, one := range passes {
 		most = max(most, one.Found, one.Left)
-		words = append(words, fmt.Sprintf("%s found %s and left %s", one.Name, digits(one.Found),
-			digits(one.Left)))
+		words = append(words, fmt.Sprintf("%s found %s and left %s", one.Name,
+			plural.Digits(one.Found),
+			plural.Digits(one.Left)))
 	}
 	p.Describe = strings.Join(words, "; ") + "."
 	step := niceStep(most)
@@ -63,7 +66,7 @@ func layoutTimeline(passes []timelinePass, s timelineSizes) picture {
 	}
 	for n := int64(0); n <= top; n += step {
 		p.Shapes = append(p.Shapes, line("grid", s.left, y(n), s.width-8, y(n)),
-			text("t-sub end", s.left-8, y(n)+4, digits(n)))
+			text("t-sub end", s.left-8, y(n)+4, plural.Digits(n)))
 	}
 	before, when := "", s.timeForm(passes)
 	for i, one := range passes {
@@ -104,10 +107,10 @@ func (s timelineSizes) column(
 		path("line", edge),
 		text("t-head mid", middle, 20, elide(p.Name, 14)))
 	if p.Found == p.Left {
-		return append(list, text("t-lab t-strong mid", middle, y(p.Left)-8, digits(p.Left)))
+		return append(list, text("t-lab t-strong mid", middle, y(p.Left)-8, plural.Digits(p.Left)))
 	}
-	return append(list, text("t-lab t-strong", x1, y(p.Found)-8, digits(p.Found)),
-		text("t-lab t-strong end", x2, y(p.Left)-8, digits(p.Left)))
+	return append(list, text("t-lab t-strong", x1, y(p.Found)-8, plural.Digits(p.Found)),
+		text("t-lab t-strong end", x2, y(p.Left)-8, plural.Digits(p.Left)))
 }
 
 // niceStep returns the distance of the lines of an axis up to most: 1, 2 or 5 times a power of

@@ -144,20 +144,20 @@ func (v *view) setFacts() {
 		before += *h.Before
 	}
 	under := fact{
-		Number: digits(after),
-		Unit:   "of " + digits(v.Slots.Seen),
+		Number: plural.Digits(after),
+		Unit:   "of " + plural.Digits(v.Slots.Seen),
 		Text:   "ciphertexts are under a source key.",
 		Link:   "inventory",
 	}
 	if known {
-		under.Text += fmt.Sprintf(" The first complete pass found %s.", digits(before))
+		under.Text += fmt.Sprintf(" The first complete pass found %s.", plural.Digits(before))
 	}
 	if after > 0 {
 		under.Class = "bad"
 	}
 	v.Before = "not known"
 	if total, all := v.before(); all {
-		v.Before = digits(total)
+		v.Before = plural.Digits(total)
 	}
 	v.Facts = append(v.Facts, under, v.exceptionFact(), v.copyFact(), v.checkFact())
 }
@@ -175,14 +175,15 @@ func (v *view) before() (total int64, known bool) {
 
 func (v *view) exceptionFact() fact {
 	f := fact{
-		Number: digits(v.Exceptions.Total),
+		Number: plural.Digits(v.Exceptions.Total),
 		Unit:   plural.Form(v.Exceptions.Total, "exception", "exceptions"),
 		Text:   "No slot failed, is foreign or kept changing.",
 		Link:   "exceptions",
 	}
 	if v.Exceptions.Total > 0 {
-		f.Text = fmt.Sprintf("%s failed, %s foreign, %s kept changing.", digits(v.Slots.Failed),
-			digits(v.Slots.Foreign), digits(v.Slots.Conflict))
+		f.Text = fmt.Sprintf("%s failed, %s foreign, %s kept changing.",
+			plural.Digits(v.Slots.Failed), plural.Digits(v.Slots.Foreign),
+			plural.Digits(v.Slots.Conflict))
 	}
 	return f
 }
@@ -217,11 +218,15 @@ func (v *view) copyFact() fact {
 
 func (v *view) checkFact() fact {
 	s := v.Sample
-	f := fact{Number: digits(s.Disagreed), Unit: "of " + digits(s.Checked) + " checks",
-		Text: "disagreed with a ciphertext header.", Link: "known"}
+	f := fact{
+		Number: plural.Digits(s.Disagreed),
+		Unit:   "of " + plural.Digits(s.Checked) + " checks",
+		Text:   "disagreed with a ciphertext header.",
+		Link:   "known",
+	}
 	switch {
 	case s.Population == 0:
-		f.Number, f.Unit = digits(v.Slots.Seen), "by KMS"
+		f.Number, f.Unit = plural.Digits(v.Slots.Seen), "by KMS"
 		f.Text = "KMS named the key of every ciphertext whose key is known."
 	case s.Disagreed > 0:
 		f.Class = "bad"
@@ -229,7 +234,7 @@ func (v *view) checkFact() fact {
 		for _, one := range v.Document.Verdicts {
 			if one.Sample != nil && one.Sample.AtMostWrong != nil {
 				f.Text += fmt.Sprintf(" At most %s of %s headers are wrong (95%% confidence).",
-					digits(*one.Sample.AtMostWrong), digits(one.Sample.Population))
+					plural.Digits(*one.Sample.AtMostWrong), plural.Digits(one.Sample.Population))
 				break
 			}
 		}
@@ -359,7 +364,7 @@ func sparksOf(s report.Slots) (list []spark, text string) {
 		width = min(width, 120-x)
 		list = append(list, spark{X: x, Width: width, Class: one.class})
 		x += width
-		parts = append(parts, digits(one.n)+" "+one.name)
+		parts = append(parts, plural.Digits(one.n)+" "+one.name)
 	}
 	return list, cmp.Or(strings.Join(parts, ", "), "no slot")
 }
@@ -386,7 +391,8 @@ func (v *view) setKnown() {
 	rows := []knownRow{{"KMS named the key", named - header, "none"}}
 	if checked > 0 {
 		rows = append(rows, knownRow{"a header named the key, and KMS checked it", checked,
-			fmt.Sprintf("%s of %s disagreed", digits(s.Disagreed), digits(s.Checked))})
+			fmt.Sprintf("%s of %s disagreed", plural.Digits(s.Disagreed),
+				plural.Digits(s.Checked))})
 	}
 	if alone > 0 {
 		rows = append(rows, knownRow{"a header named the key", alone, "see the sentence below"})
@@ -434,7 +440,7 @@ func (v *view) setCopies() {
 		case copies.CannotSee:
 			one.Status, one.Class, one.End = "cannot see", "bad", "not known"
 		case copies.Counted:
-			one.Status, one.End = digits(row.Count), "end not known"
+			one.Status, one.End = plural.Digits(row.Count), "end not known"
 			if row.NoEnd {
 				one.End = "no end"
 			} else if !row.Until.IsZero() {
@@ -442,7 +448,7 @@ func (v *view) setCopies() {
 			}
 			bars = append(bars, calendarRow{
 				Label: one.Name + " of " + cmp.Or(row.Place, row.Target),
-				Sub:   cmp.Or(row.Detail, digits(row.Count)),
+				Sub:   cmp.Or(row.Detail, plural.Digits(row.Count)),
 				Until: row.Until,
 				NoEnd: row.NoEnd,
 			})

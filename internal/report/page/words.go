@@ -3,26 +3,12 @@ package page
 import (
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"rotator/internal/printable"
 )
-
-// digits writes a number with a comma after each thousand.
-func digits(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	first := len(text)
-	if n < 0 {
-		first--
-	}
-	for i := len(text) - 3; i > len(text)-first; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}
 
 // date returns a date as 2 January 2006, in UTC.
 func date(t time.Time) string { return t.UTC().Format("2 January 2006") }
