@@ -227,8 +227,7 @@ func (r *reader) array(text []byte) error {
 		return errNotRecord
 	}
 	check := r.fields[count-1]
-	if err == nil && (len(check) != checkLength+2 ||
-		!bytes.Equal(check[1:1+checkLength], r.head[:checkLength])) {
+	if err == nil && !r.matches(check) {
 		err = errors.New("it does not match its hash, or does not follow the line before")
 	}
 	if err != nil {
@@ -236,6 +235,13 @@ func (r *reader) array(text []byte) error {
 		return err
 	}
 	return r.deliver(before.seq)
+}
+
+// matches reports whether CHECK, a JSON string, is the beginning of the hash of the last line.
+func (r *reader) matches(check []byte) bool {
+	const last = checkLength + 1
+	return len(check) == last+1 && check[0] == '"' && check[last] == '"' &&
+		bytes.Equal(check[1:last], r.head[:checkLength])
 }
 
 // deliver passes the plain lines after line number seq on.

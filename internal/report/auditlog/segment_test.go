@@ -621,3 +621,47 @@ func FuzzStored(f *testing.F) {
 		Is(file, func([]byte) bool { return true })
 	})
 }
+
+// TestEachChangedByte: a reader rejects the open segment if any one of its bytes has another
+// value, wherever it is.
+func TestEachChangedByte(t *testing.T) {
+	s := session{path: filepath.Join(t.TempDir(), "audit.jsonl")}
+	s.reopen(t)
+	s.log.SegmentSize = 1 << 20
+	for _, event := range []string{eventIntent, eventRotated} {
+		if err := s.add(event, 3); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(s.log.Record([]rotate.Record{record(0)}), s.log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(s.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() error {
+		r := newReader(newChain(0, genesis), func(int64, []byte) error { return nil })
+		rest, err := r.read(bytes.NewReader(text))
+		if err == nil && len(rest) > 0 {
+			err = errors.New("an incomplete line")
+		}
+		return err
+	}
+	if err := read(); err != nil {
+		t.Fatalf("the log as written: %v", err)
+	}
+	for at, right := range text {
+		for _, wrong := range []byte("\x00\n\"#',-0:[\\]a{}\x80\xff") {
+			if text[at] = wrong; wrong != right && read() == nil {
+				t.Errorf("%q at byte %d is not detected:\n%s", wrong, at, text)
+			}
+		}
+		for bit := range 8 {
+			if text[at] = right ^ 1<<bit; read() == nil {
+				t.Errorf("%q at byte %d is not detected:\n%s", text[at], at, text)
+			}
+		}
+		text[at] = right
+	}
+}
