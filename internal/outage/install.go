@@ -79,7 +79,8 @@ func (m *Monitor) through(
 	if use != "" {
 		choose = m.RareGate
 	}
-	gate := choose(Name(service, request.URL), requestsOf(service, operation, use)).At(request.URL)
+	name := Name(service, request.URL)
+	gate := choose(name, requestsOf(service, operation, use)).At(request.URL)
 	sent, cancel := context.WithCancel(ctx)
 	var attempt Attempt
 	if request.ContentLength > longBody || takesLong(operation) {
@@ -98,7 +99,7 @@ func (m *Monitor) through(
 	if err != nil || !gate.watchBody(out, cancel) {
 		cancel()
 	}
-	noteFailure(ctx, err)
+	m.noteFailure(ctx, name, err)
 	return out, metadata, err
 }
 

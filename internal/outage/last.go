@@ -48,9 +48,10 @@ func lastFailures() middleware.InitializeMiddleware {
 		})
 }
 
-// noteFailure records the result of an attempt. An attempt that its caller ended is not a
-// failure.
-func noteFailure(ctx context.Context, err error) {
+// noteFailure records the result of an attempt to send a request to a service. An attempt that
+// its caller ended is not a failure. If no attempt failed before, the failure of other requests to
+// the service counts.
+func (m *Monitor) noteFailure(ctx context.Context, service string, err error) {
 	last, ok := middleware.GetStackValue(ctx, lastFailureKey{}).(*lastFailure)
 	if !ok {
 		return
@@ -65,5 +66,19 @@ func noteFailure(ctx context.Context, err error) {
 		*last = lastFailure{held.Service, held.Err}
 	case ctx.Err() == nil:
 		*last = lastFailure{}
+	default:
+		*last = m.failureOf(service)
 	}
+}
+
+// failureOf returns the last failure of the requests to a service, if one of its gates is closed.
+func (m *Monitor) failureOf(service string) lastFailure {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, g := range m.gates {
+		if key.service == service && g.opens != nil {
+			return lastFailure{service, g.lastErr}
+		}
+	}
+	return lastFailure{}
 }
