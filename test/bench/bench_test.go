@@ -289,14 +289,16 @@ func TestDifferences(t *testing.T) {
 	}
 }
 
-// TestDifferencesOfSentences: the sentence on a key contains the time at which the pass began to
-// read. Nothing else of it may differ.
+// TestDifferencesOfSentences: the sentences on convergence and on a key contain the time at which
+// the pass began to read. Nothing else of them may differ.
 func TestDifferencesOfSentences(t *testing.T) {
 	report := func(second int, text string) []byte {
-		return fmt.Appendf(nil, `{"as_of":"2026-11-29T12:00:%02d.5Z","source_keys":[{"key":"k",`+
-			`"sentence":"%s, as of 2026-11-29T12:00:%02dZ"}]}`, second, text, second)
+		return fmt.Appendf(nil, `{"as_of":"2026-11-29T12:00:%02d.5Z",`+
+			`"convergence":"%s, as of 2026-11-29T12:00:%02[1]dZ","source_keys":[{"key":"k",`+
+			`"sentence":"%[2]s, as of 2026-11-29T12:00:%02[1]dZ"}]}`, second, text)
 	}
-	for text, want := range map[string][]string{"yes": nil, "no": {"source_keys"}} {
+	differ := []string{"convergence", "source_keys"}
+	for text, want := range map[string][]string{"yes": nil, "no": differ} {
 		got, err := differences(report(1, "yes"), report(2, text))
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %v, %v", text, got, err)

@@ -108,12 +108,15 @@ func differences(one, other []byte) (fields []string, err error) {
 	return fields, nil
 }
 
-// withoutTime replaces the time of the report in its sentences on keys.
+// withoutTime replaces the time of the report in its sentences on convergence and on keys.
 func withoutTime(report map[string]any) {
 	text, _ := report["as_of"].(string)
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
 		return
+	}
+	if convergence, ok := report["convergence"].(string); ok {
+		report["convergence"] = strings.ReplaceAll(convergence, at.Format(time.RFC3339), "as_of")
 	}
 	for _, list := range []string{"source_keys", "verdicts"} {
 		keys, _ := report[list].([]any)
