@@ -42,8 +42,11 @@ func (s *Summary) Text(w io.Writer) error {
 	out.line("")
 	out.fact("KMS requests", "%d (%d throttled)", s.KMS.Requests, s.KMS.Throttled)
 	if saved := s.KMS; saved.Header+saved.Shared > 0 {
-		out.fact("slots without a request", "%d by ciphertext header (%d checked), "+
-			"%d with the blob of another slot", saved.Header, saved.Checked, saved.Shared)
+		out.fact("slots without a request", "%d by ciphertext header, "+
+			"%d with the blob of another slot", saved.Header, saved.Shared)
+	}
+	if n := s.KMS.Checked; n > 0 {
+		out.fact("headers", "%d compared with KMS", n)
 	}
 	out.fact("converged", "%s", cmp.Or(s.Convergence, s.convergence()))
 	for _, note := range s.Notes {

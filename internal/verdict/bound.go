@@ -66,14 +66,20 @@ func (f *facts) sampleText() string {
 	if s == nil || s.AtMostWrong == nil {
 		return ""
 	}
-	text := fmt.Sprintf("KMS named the key of %s. Headers named it for %s",
-		count(f.proven().fromKMS, "slot"), plural.Digits(s.Population))
-	if s.Checked == s.Population {
-		return text + ", and KMS confirmed each of them."
+	proven := f.proven()
+	text := fmt.Sprintf("KMS named the key of %s, and headers that of the other %s.",
+		count(proven.fromKMS, "slot"), plural.Digits(proven.fromHeader))
+	of := count(s.Population, "slot")
+	if both := s.Population - proven.fromHeader; both > 0 {
+		// Their header had named a key before KMS did.
+		of += fmt.Sprintf(", which include %s that KMS named,", plural.Digits(both))
 	}
-	return text + fmt.Sprintf("; KMS was asked about %s of these, drawn at random, and agreed on "+
-		"all: with 95%% confidence at most %s (%s%%) %s under another key than their header says.",
-		plural.Digits(s.Checked), plural.Digits(*s.AtMostWrong),
+	if s.Checked == s.Population {
+		return text + " The headers of " + of + " were compared with KMS, and all agreed."
+	}
+	return text + fmt.Sprintf(" Of the headers of %s %s were drawn at random and compared with "+
+		"KMS, and all agreed: with 95%% confidence at most %s (%s%%) %s under another key than "+
+		"their header says.", of, plural.Digits(s.Checked), plural.Digits(*s.AtMostWrong),
 		percent(float64(*s.AtMostWrong)/float64(s.Population)),
 		plural.Form(*s.AtMostWrong, "is", "are"))
 }

@@ -487,13 +487,24 @@ func TestWhy(t *testing.T) {
 			"Failed slots without a ciphertext header in a layout that rotator knows: 6.",
 			"Failed slots whose ciphertext header identifies another key: 5.",
 			`1 failed slot is waived: customers {"id":{"S":"7"}} ssn (test row; by j.doe).`,
-			"KMS named the key of 342 slots. Headers named it for 21,658; KMS was asked about " +
-				"1,000 " +
-				"of these, drawn at random, and agreed on all: with 95% confidence at most 63 " +
-				"(0.29%) are under another key than their header says.",
+			"KMS named the key of 342 slots, and headers that of the other 21,658. Of the " +
+				"headers of 21,658 slots 1,000 were drawn at random and compared with KMS, " +
+				"and all agreed: with 95% confidence at most 63 (0.29%) are under another " +
+				"key than their header says.",
 			"Values that were stored after that time are not covered.",
 			"Attributes that the job does not use were not searched: 9 rows.",
 			"Bodies that the job does not use were not searched: 1 object.",
+		}},
+		{"headers of slots that KMS named too", func(in *Input) {
+			p := proof(in)
+			p.Targets[0].Keys[newKey] = KeySlots{Slots: 20_000, ByHeader: 19_955}
+			p.Targets[1].Keys[newKey] = KeySlots{Slots: 2_000, ByHeader: 2_000}
+			p.Samples = []Part{{21_997, 21_997, 0}}
+		}, []string{
+			"KMS named the key of 45 slots, and headers that of the other 21,955. The headers of " +
+				"21,997 slots, which include 42 that KMS named, were compared with KMS, and all " +
+				"agreed.",
+			"Values that were stored after that time are not covered.",
 		}},
 		{"several reasons", func(in *Input) {
 			failedSlots(proof(in), oldKey, 2)
