@@ -40,6 +40,7 @@ func codeCases() map[int]codeCase {
 		exitBusy:        lockedCheckpoint,
 		exitAccess:      unknownProfile,
 		exitJob:         unknownField,
+		exitPipe:        withoutReader,
 	}
 }
 
@@ -92,6 +93,22 @@ func silentService(t *testing.T, w *harness.Env) *harness.Process {
 func withFullStdout(t *testing.T, w *harness.Env) *harness.Process {
 	p := w.Command("run")
 	fullStdout(t, p)
+	return p.Begin(t)
+}
+
+// withoutReader prints into a pipe whose reader has ended.
+func withoutReader(t *testing.T, w *harness.Env) *harness.Process {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = writer.Close() })
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.Must(t, []int{exitDone}, "run")
+	p := w.Command("report")
+	p.Stdout = writer
 	return p.Begin(t)
 }
 

@@ -74,7 +74,12 @@ func onlyTextAndJSON(flags *pflag.FlagSet, names ...string) error {
 		return err
 	}
 	for _, name := range names {
-		if flags.Changed(name) {
+		switch {
+		case !flags.Changed(name):
+		case name == "ledger" && form == formCSV:
+			return usagef("--ledger -o csv: for the ledger as CSV, run rotator report -o csv "+
+				"--table %s; --ledger itself has the formats text and json", sheet.Exceptions)
+		default:
 			return usagef("--%s -o %s: the formats are text and json", name, form)
 		}
 	}

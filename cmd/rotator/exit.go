@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"syscall"
 
 	"go.uber.org/zap/zapcore"
 
@@ -22,15 +23,16 @@ const (
 	exitDone        = 0
 	exitInternal    = 1
 	exitPanic       = 2
-	exitExceptions  = 3  // complete, with slots in the ledger
-	exitRemaining   = 4  // slots under a source key remain
-	exitUsage       = 64 // the command line
-	exitUnavailable = 69 // a service was unavailable; resumable
-	exitStorage     = 73 // checkpoint, audit log or report cannot be written
-	exitInterrupted = 75 // stopped before the end; resumable
-	exitBusy        = 76 // another run holds the state, or took it over
-	exitAccess      = 77 // denied, key unusable, credentials refused; resumable
-	exitJob         = 78 // the job file
+	exitExceptions  = 3   // complete, with slots in the ledger
+	exitRemaining   = 4   // slots under a source key remain
+	exitUsage       = 64  // the command line
+	exitUnavailable = 69  // a service was unavailable; resumable
+	exitStorage     = 73  // checkpoint, audit log or report cannot be written
+	exitInterrupted = 75  // stopped before the end; resumable
+	exitBusy        = 76  // another run holds the state, or took it over
+	exitAccess      = 77  // denied, key unusable, credentials refused; resumable
+	exitJob         = 78  // the job file
+	exitPipe        = 141 // the reader of stdout ended, as after SIGPIPE; never joined
 )
 
 // outcomeError ends a command whose result has been printed with an exit code.
@@ -72,6 +74,9 @@ func (e *hintedError) Unwrap() error { return e.err }
 func (s streams) explain(err error) int {
 	if err == nil {
 		return exitDone
+	}
+	if err == (pipeError{}) {
+		return exitPipe
 	}
 	command := ""
 	if in, ok := err.(*commandError); ok {
@@ -177,7 +182,7 @@ func codeOf(command string, err error) (code int, hint string) {
 	case errors.As(err, &stop) && stop.NoPass:
 		return stopCode(command, stop)
 	case errors.As(err, &output):
-		return exitStorage, outputHint(command)
+		return exitStorage, outputHint(command, errors.Is(err, syscall.EPIPE))
 	case errors.As(err, &locked):
 		return exitBusy, "wait for that run to end, or stop it; rotator status shows how far it is"
 	case errors.As(err, &key) && key.Wrong:
@@ -236,16 +241,20 @@ func startsOver(command, when string) string {
 		"run rotator %s again%s", command, command, when)
 }
 
-// outputHint returns the advice for a result that could not be written to stdout.
-func outputHint(command string) string {
+// outputHint returns the advice for a result that could not be written to stdout. closed is true
+// if the program that read it has ended.
+func outputHint(command string, closed bool) string {
+	again := "free space where stdout is written, or redirect it elsewhere, and run again"
+	if closed {
+		again = "redirect stdout to a file, and run again"
+	}
 	switch {
 	case command == "run" || command == "retry":
 		return "the result is in the checkpoint; rotator report prints it again"
 	case readOnly(command):
-		return "free space where stdout is written, or redirect it elsewhere, and run again; or " +
-			"print the stored result with rotator report --read-pass"
+		return again + "; or print the stored result with rotator report --read-pass"
 	}
-	return "free space where stdout is written, or redirect it elsewhere, and run again"
+	return again
 }
 
 // cutShort reports whether a request to the checkpoint ended because the command had to stop.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"syscall"
 )
 
 // outputError is the error of a result that could not be written to stdout.
@@ -41,11 +42,37 @@ func (r *resultWriter) failure() error {
 	return r.err
 }
 
+// pipeError is the error of a command that only prints, if the reader of stdout has ended. It is
+// not printed, because the reader, such as head, has all that it needs.
+type pipeError struct{}
+
+func (pipeError) Error() string { return "the program that reads stdout has ended" }
+
+// onlyPrints reports whether a command has no effect other than its output. "" is a command
+// without a job file, such as schema.
+func onlyPrints(command string) bool {
+	switch command {
+	case "run", "retry", "audit", "verify", "evidence", "create-table", "prune":
+		return false
+	}
+	return true
+}
+
 // withOutput adds the error of stdout to the error of a command, unless the command has
 // already returned it.
 func (s streams) withOutput(err error) error {
 	failed := s.result.failure()
-	if failed == nil || errors.Is(err, failed) {
+	if failed == nil {
+		return err
+	}
+	returned := errors.Is(err, failed)
+	if errors.Is(failed, syscall.EPIPE) && onlyPrints(s.stop.name()) {
+		if err == nil || returned {
+			return pipeError{}
+		}
+		return err
+	}
+	if returned {
 		return err
 	}
 	if in, ok := err.(*commandError); ok {

@@ -49,7 +49,7 @@ func (f *packFlags) checkPack(c *jobFlags) error {
 		Pack:     f.check,
 		Files:    len(statement.Subject),
 		Signed:   signed,
-		GivenKey: key != nil,
+		GivenKey: key != nil && signed,
 		Stated:   statement.Predicate,
 	}
 	if result.Notes, err = checkContents(files, statement); err != nil {
@@ -58,11 +58,15 @@ func (f *packFlags) checkPack(c *jobFlags) error {
 	if err := c.printPack(result, result.text); err != nil {
 		return err
 	}
-	if !signed {
-		return &outcomeError{code: exitExceptions, text: "the pack is not signed, so its " +
-			"author is not proven"}
+	switch {
+	case signed:
+		return nil
+	case key != nil:
+		return &outcomeError{code: exitExceptions, text: "the pack is intact, but not signed, so " +
+			"the key of --key cannot be checked and its author is not proven"}
 	}
-	return nil
+	return &outcomeError{code: exitExceptions, text: "the pack is intact, but not signed, so its " +
+		"author is not proven"}
 }
 
 // readKey reads the public key of --key. It returns nil without the flag.

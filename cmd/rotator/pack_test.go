@@ -96,6 +96,10 @@ func TestEvidencePack(t *testing.T) {
 	if log := b.checks(t, exitExceptions, "pack.zip"); !strings.Contains(log, "not signed") {
 		t.Error(log)
 	}
+	if log := b.checks(t, exitExceptions, "pack.zip", "--key", "pack/evidence.pub"); !strings.
+		Contains(log, "intact, but not signed, so the key of --key cannot be checked") {
+		t.Error(log)
+	}
 }
 
 // hasTools reports whether VERIFY.sh can run here.

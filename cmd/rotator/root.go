@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"rotator/internal/config"
+	"rotator/internal/nearest"
 	"rotator/internal/outage"
 	"rotator/internal/printable"
 	"rotator/internal/redact"
@@ -110,7 +111,6 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.m
 			return usagef("no command was given")
 		},
 	}
-	root.SuggestionsMinimumDistance = 2
 	root.SetHelpCommand(newHelpCommand())
 	root.SetIn(std.in)
 	root.SetOut(std.out)
@@ -230,10 +230,40 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 		return nil
 	}
 	text := fmt.Sprintf("unknown command %q; see %s --help", args[0], cmd.CommandPath())
-	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-		text = fmt.Sprintf("unknown command %q; did you mean %s?", args[0], near[0])
+	if near := nearCommand(cmd, args[0]); near != "" {
+		text = fmt.Sprintf("unknown command %q; did you mean %s?", args[0], near)
 	}
 	return &usageError{text}
+}
+
+// nearCommand returns the command of which name is the beginning or a misspelling, or "". In a
+// word of up to 3 letters only one letter may differ, because most short words are similar.
+func nearCommand(root *cobra.Command, name string) string {
+	f := nearest.Finder{Want: name, Most: 1, Within: max(1, min(2, len(name)/3))}
+	for _, cmd := range root.Commands() {
+		switch {
+		case !cmd.IsAvailableCommand():
+		case len(name) > 1 && strings.HasPrefix(cmd.Name(), strings.ToLower(name)),
+			swapped(name, cmd.Name()):
+			return cmd.Name()
+		default:
+			f.Add(cmd.Name())
+		}
+	}
+	if len(f.Names()) == 0 {
+		return ""
+	}
+	return f.Names()[0].Text
+}
+
+// swapped reports whether a becomes b if two neighbouring letters are exchanged.
+func swapped(a, b string) bool {
+	for i := range len(a) - 1 {
+		if a[:i]+a[i+1:i+2]+a[i:i+1]+a[i+2:] == b {
+			return true
+		}
+	}
+	return false
 }
 
 func noArguments(cmd *cobra.Command, args []string) error {

@@ -128,6 +128,13 @@ func (s *stopper) names(command, file string) {
 	s.command, s.file = command, file
 }
 
+// name returns the command, or "" if it reads no job file.
+func (s *stopper) name() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.command
+}
+
 // reached records the phase of the command and, in the phase saved, the progress of the pass.
 func (s *stopper) reached(at phase, progress string) {
 	s.mu.Lock()

@@ -63,8 +63,8 @@ func ParseKey(text []byte) (crypto.PublicKey, error) {
 }
 
 // Check verifies the signature and all files of a pack. Without a key, it uses the one in the pack.
-// signed is false if the pack has no signature. The error is a *BrokenError if the pack was
-// changed.
+// signed is false if the pack has no signature, so that no key can be checked. The error is a
+// *BrokenError if the pack was changed.
 func Check(files fs.FS, key crypto.PublicKey) (s *Statement, signed bool, err error) {
 	if err := onlyFiles(files); err != nil {
 		return nil, false, err
@@ -103,9 +103,6 @@ func onlyFiles(files fs.FS) error {
 func payloadOf(files fs.FS, key crypto.PublicKey) (payload []byte, signed bool, err error) {
 	text, err := read(files, BundleName)
 	if errors.Is(err, fs.ErrNotExist) {
-		if key != nil {
-			return nil, false, broken("it has no signature")
-		}
 		payload, err = read(files, StatementName)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, false, broken("it has neither %s nor %s", BundleName, StatementName)
