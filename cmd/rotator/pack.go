@@ -76,7 +76,7 @@ func (f *packFlags) writePack(ctx context.Context, c *jobFlags, job *config.Job)
 		c.logger.Warn(fmt.Sprintf("exceptions.csv lacks %d exceptions, because a read-only pass "+
 			"stores only some; the flag --exceptions of audit and verify lists all of them", n))
 	}
-	result := packResult{Out: f.out, RequestID: requestID}
+	result := packResult{Out: f.out, Pass: f.pass, ReadPass: f.readPass, RequestID: requestID}
 	if contents.signer != nil {
 		identity := contents.signer.Identity()
 		result.Key, result.Algorithm = identity.Key, identity.Algorithm

@@ -25,7 +25,8 @@ func newEvidenceCommand(std streams) *cobra.Command {
 	c := &jobFlags{streams: std, forms: formsOf("evidence")}
 	f := &packFlags{}
 	cmd := commandOf(c, "evidence", "Write or check a signed evidence pack",
-		`Write an evidence pack: the report of the newest pass or read-only pass in all forms, its
+		`Write an evidence pack: the report of the newest pass or read-only pass of this job file,
+whichever began later, in all forms, its
 tables as CSV, the keys as a CycloneDX bill of materials, the audit logs, and a signed list
 of the SHA-256 digests of all files. With --sign, the list is signed by kms:Sign, with a key
 of the key spec ECC_NIST_P256 or RSA. The pack contains a script that checks it with openssl,
@@ -122,7 +123,10 @@ func (f *packFlags) validateCheck(flags *pflag.FlagSet) error {
 
 // packResult is the result of writing a pack.
 type packResult struct {
-	Out       string `json:"out"`
+	Out string `json:"out"`
+	// Pass or ReadPass is the number of the pass that the pack is about.
+	Pass      int    `json:"pass,omitempty"`
+	ReadPass  int    `json:"read_pass,omitempty"`
 	Key       string `json:"key,omitempty"` // ARN; "" without a signature
 	Algorithm string `json:"algorithm,omitempty"`
 	// RequestID identifies the signing request in CloudTrail.
@@ -133,7 +137,7 @@ type packResult struct {
 
 func (r packResult) text() string {
 	var b strings.Builder
-	_, _ = fmt.Fprintf(&b, "Wrote the evidence pack %s.\n", r.Out)
+	_, _ = fmt.Fprintf(&b, "Wrote the evidence pack %s about %s.\n", r.Out, r.about())
 	if r.Key == "" {
 		b.WriteString("It is not signed: --sign names a key of AWS KMS.\n")
 	} else {
@@ -145,6 +149,14 @@ func (r packResult) text() string {
 			r.Salt)
 	}
 	return b.String()
+}
+
+// about names the pass of the pack.
+func (r packResult) about() string {
+	if r.ReadPass > 0 {
+		return fmt.Sprintf("read-only pass %d", r.ReadPass)
+	}
+	return fmt.Sprintf("pass %d", r.Pass)
 }
 
 // printPack writes a result in the form of -o.

@@ -24,13 +24,15 @@ func newReportCommand(std streams) *cobra.Command {
 	var o reportOptions
 	c := &jobFlags{streams: std, forms: formsOf("report")}
 	cmd := commandOf(c, "report", "Print the result and the evidence of the last pass",
-		`Print the result of the last pass, or of the pass given by --pass, or of the read-only
-pass given by --read-pass: the stored result of an audit or verify. With --history, list all
-passes and read-only passes. Report reads only the checkpoint and calls no service other
-than that of the checkpoint. With --ledger it lists
-the slots that could not be moved; with -o json, as one JSON object per line. With --check
-it also verifies the audit log: every line, the chain of hashes, and that the log contains
-every line that the checkpoint has recorded.
+		`Print the figures of the last pass of rotator run, or of the pass given by --pass. A
+result of audit or verify is a read-only pass: --read-pass prints it. If a read-only pass is
+newer than the pass, report names it with the command. The verdict takes all stored passes
+into account. --history lists all passes and read-only passes. Report reads only the
+checkpoint and calls no service other than that of the checkpoint.
+
+With --ledger it lists the slots that could not be moved; with -o json, as one JSON object
+per line. With --check it also verifies the audit log: every line, the chain of hashes, and
+that the log contains every line that the checkpoint has recorded.
 
 With --from it makes the report from a saved one (-o json), in any form. It then needs
 neither the job file nor the checkpoint. Several saved reports are merged. With --diff it
@@ -54,8 +56,10 @@ about the keys. For other codes see docs/exit-codes.md.`,
 		})
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error { return o.validate(cmd.Flags()) }
 	o.saved.addTo(cmd, c)
-	cmd.Flags().IntVar(&o.pass, "pass", 0, "number of the pass (default: the last one)")
-	cmd.Flags().IntVar(&o.readPass, "read-pass", 0, "number of a read-only pass")
+	cmd.Flags().IntVar(&o.pass, "pass", 0,
+		"number of a pass of rotator run (default: the last one)")
+	cmd.Flags().IntVar(&o.readPass, "read-pass", 0,
+		"number of a read-only pass: a result of audit or verify")
 	cmd.Flags().BoolVar(&o.history, "history", false, "list all passes and read-only passes")
 	cmd.Flags().BoolVar(&o.check, "check", false, "verify the audit log")
 	cmd.Flags().BoolVar(&o.ledger, "ledger", false, "list the slots in the ledger")

@@ -20,9 +20,10 @@ import (
 
 func newStatusCommand(std streams) *cobra.Command {
 	return jobCommand(std, "status", "Print the progress of the last pass",
-		`Print the progress of the last pass and of its partitions. Status reads only the
-checkpoint and calls no service other than that of the checkpoint. It can be used while a
-run is working; the counts are those of the last save.`, statusJob)
+		`Print the progress of the last pass of rotator run, and of its partitions. Status reads
+only the checkpoint and calls no service other than that of the checkpoint. It can be used
+while a run is working; the counts are those of the last save. The verdict is that of
+report: it takes all stored passes into account.`, statusJob)
 }
 
 func lastPass(
@@ -30,9 +31,13 @@ func lastPass(
 ) (checkpoint.Pass, error) {
 	record, err := passes.Last(ctx)
 	if errors.Is(err, checkpoint.ErrNotFound) {
-		return record, problem(job, "job", fmt.Sprintf(
-			"the checkpoint has no pass of job %s that could write; rotator run starts one. "+
-				"rotator report --history lists the results of audit and verify", job.Job))
+		text := fmt.Sprintf("the checkpoint has no pass of job %s that could write; rotator run "+
+			"starts one", job.Job)
+		if read, err := passes.LastReadPass(ctx); err == nil && read > 0 {
+			text += ". To print the newest result of audit and verify: " +
+				readPassCommand(job, read)
+		}
+		return record, problem(job, "job", text)
 	}
 	if err != nil {
 		return record, &storageError{what: "read the checkpoint", err: err}
@@ -72,6 +77,10 @@ func statusJob(ctx context.Context, c *jobFlags, job *config.Job) error {
 		return err
 	}
 	if err := addsUp(summary); err != nil {
+		return err
+	}
+	rules := verdictFlags{maxAge: defaultMaxAge} // those of report
+	if err := rules.judgeStored(ctx, c, passes, job, summary, false); err != nil {
 		return err
 	}
 	result := statusResult{Summary: summary}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -248,6 +249,25 @@ func (h storedPasses) newest() *report.Summary {
 		}
 	}
 	return h[0].summary
+}
+
+// newer returns the newest read-only pass of this job file, if it began later than the pass of s.
+func (h storedPasses) newer(s *report.Summary, job *config.Job) *report.Newer {
+	for _, k := range h {
+		switch {
+		case s.Pass == 0 || !k.pass.Started.After(s.Started):
+			return nil
+		case k.pass.ReadOnly && !k.pass.OtherJob && k.pass.Number > 0:
+			return &report.Newer{ReadPass: k.pass.Number, Command: readPassCommand(job,
+				k.pass.Number)}
+		}
+	}
+	return nil
+}
+
+// readPassCommand returns the command line that prints a read-only pass.
+func readPassCommand(job *config.Job, number int) string {
+	return fmt.Sprintf("rotator report -f %s --read-pass %d", shellWord(job.File()), number)
 }
 
 // check refuses figures that contradict each other.

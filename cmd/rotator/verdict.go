@@ -49,6 +49,7 @@ func (f verdictFlags) judgeStored(
 		err = h.check()
 	}
 	if err == nil {
+		s.Newer = h.newer(s, job)
 		if chosen {
 			h = h.provenBy(s)
 		}

@@ -57,6 +57,9 @@ type Summary struct {
 	// DestinationMaterial is the ID of the key material to which mode refresh moves.
 	DestinationMaterial string `json:"destination_material,omitempty"`
 	Version             string `json:"version"`
+	// Newer is a read-only pass that began later than the pass of this result; nil if none is
+	// known.
+	Newer *Newer `json:"newer,omitempty"`
 	// Notes qualify the figures: for example, checks that failed, or a writer that still uses
 	// a source key.
 	Notes []string `json:"notes,omitempty"`
@@ -67,6 +70,12 @@ type Summary struct {
 	any      bool // all keys except the destination are source keys
 	total    checkpoint.Counts
 	filtered int64 // items that include and exclude skipped, without complete
+}
+
+// Newer is a read-only pass, and the command that prints its result.
+type Newer struct {
+	ReadPass int    `json:"read_pass"`
+	Command  string `json:"command"`
 }
 
 // The values of Summary.Status.

@@ -67,6 +67,11 @@ func (s *Summary) head(out *lines) {
 		out.line("")
 	}
 	out.line("%s of job %s: %s", s.Command, s.Job, s.Status)
+	if n := s.Newer; n != nil {
+		out.paragraph(fmt.Sprintf("The figures below are those of pass %d. Read-only pass %d is "+
+			"newer. To print it:", s.Pass, n.ReadPass))
+		out.line("     %s", n.Command)
+	}
 	out.line("")
 	if s.Pass > 0 {
 		out.fact("pass", "%d", s.Pass)
