@@ -26,7 +26,8 @@ func (d *demo) pack(ctx context.Context) error {
 		return fmt.Errorf("create the signing key: %w", err)
 	}
 	key := *created.KeyMetadata.Arn
-	if err := d.rotator.show(ctx, "evidence", "--sign", key, "--out", packName); err != nil {
+	if err := d.rotator.show(ctx, "evidence", "--watch", "--copies", "--sign", key,
+		"--out", packName); err != nil {
 		return err
 	}
 	out, err := d.data.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: &key})

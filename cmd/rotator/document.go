@@ -111,6 +111,10 @@ func (c *jobFlags) printDocument(d *document.Document) error {
 			c.logger.Warn("the table of copies is empty, because AWS was not asked about them; " +
 				"rotator report --copies asks it")
 		}
+		if (c.table == sheet.Keys || c.table == sheet.Callers) && d.KeyUse == nil {
+			c.logger.Warn(fmt.Sprintf("the table of %s is empty, because AWS was not asked about "+
+				"the source keys; rotator report --watch asks it", c.table))
+		}
 		return sheet.Write(c.sheetOutput(), d, c.table)
 	}
 	return d.JSON(c.out)

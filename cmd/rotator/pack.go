@@ -205,7 +205,7 @@ func (f *packFlags) result(
 		}
 		p.leftOut = max(0, summary.Slots.Exceptions()-int64(len(listed)))
 	}
-	if f.verdict, err = f.verdict.askCopies(ctx, c, p.job); err != nil {
+	if f.verdict, err = f.verdict.ask(ctx, c, p.job); err != nil {
 		return err
 	}
 	if err := f.verdict.judgeStored(ctx, c, passes, p.job, summary, f.chosen); err != nil {
@@ -214,7 +214,8 @@ func (f *packFlags) result(
 	if err := addsUp(summary); err != nil {
 		return err
 	}
-	in := document.Input{Now: time.Now(), Exceptions: listed, Copies: f.verdict.found}
+	in := document.Input{Now: time.Now(), Exceptions: listed, Copies: f.verdict.found,
+		Use: f.verdict.use}
 	in.Passes, in.Unread = c.passesOf(ctx, passes, p.job, summary)
 	p.document = document.New(summary, in)
 	return nil

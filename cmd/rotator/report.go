@@ -28,7 +28,9 @@ func newReportCommand(std streams) *cobra.Command {
 result of audit or verify is a read-only pass: --read-pass prints it. If a read-only pass is
 newer than the pass, report names it with the command. The verdict takes all stored passes
 into account. --history lists all passes and read-only passes. Report reads only the
-checkpoint and calls no service other than that of the checkpoint.
+checkpoint and calls no service other than that of the checkpoint, except with --copies and
+--watch: the report then also has the copies of old ciphertexts, and the use of the source
+keys.
 
 With --ledger it lists the slots that could not be moved; with -o json, as one JSON object
 per line. With --check it also verifies the audit log: every line, the chain of hashes, and
@@ -41,8 +43,7 @@ compares two saved reports. See docs/report.md.
 With --verdict it prints only whether each source key can be disabled, and what to do next.
 This takes all stored passes into account. Use it as a gate before a key is disabled or
 deleted: the exit code is 0 if every source key can be disabled, 3 if that is not proven, and
-4 if a ciphertext or a caller depends on a key. With --watch it also asks KMS and CloudTrail
-about the keys. For other codes see docs/exit-codes.md.`,
+4 if a ciphertext or a caller depends on a key. For other codes see docs/exit-codes.md.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			switch {
 			case o.history:
@@ -110,7 +111,7 @@ func reportRead(ctx context.Context, c *jobFlags, job *config.Job, o reportOptio
 		return err
 	}
 	summary := readSummary(read, job.Job, "report")
-	if o.verdict, err = o.verdict.askCopies(ctx, c, job); err != nil {
+	if o.verdict, err = o.verdict.ask(ctx, c, job); err != nil {
 		return err
 	}
 	if err := o.verdict.judgeStored(ctx, c, passes, job, summary, true); err != nil {
@@ -119,6 +120,7 @@ func reportRead(ctx context.Context, c *jobFlags, job *config.Job, o reportOptio
 	return c.printReport(ctx, passes, job, summary, document.Input{
 		Exceptions: listedOf(read),
 		Copies:     o.verdict.found,
+		Use:        o.verdict.use,
 	})
 }
 
@@ -199,7 +201,7 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 		}
 		summary.Notes = append(summary.Notes, notes...)
 	}
-	if o.verdict, err = o.verdict.askCopies(ctx, c, job); err != nil {
+	if o.verdict, err = o.verdict.ask(ctx, c, job); err != nil {
 		return err
 	}
 	err = o.verdict.judgeStored(ctx, c, passes, job, summary, o.pass > 0)
@@ -213,6 +215,7 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 	return c.printReport(ctx, passes, job, summary, document.Input{
 		Exceptions: listed,
 		Copies:     o.verdict.found,
+		Use:        o.verdict.use,
 	})
 }
 

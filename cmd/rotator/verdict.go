@@ -44,6 +44,7 @@ func (f verdictFlags) judgeStored(
 	if err != nil {
 		return err
 	}
+	keys, _ := f.watched()
 	h, err := readHistory(ctx, passes, job, waivers)
 	if err == nil {
 		err = h.check()
@@ -55,14 +56,14 @@ func (f verdictFlags) judgeStored(
 		}
 		now := time.Now().UTC()
 		s.Notes = append(s.Notes, verdict.NotesOn(waivers, h.exceptions(), now)...)
-		return c.judgeIdle(ctx, passes, job, s, f.input(now, job, h, waivers), nil)
+		return c.judgeIdle(ctx, passes, job, s, f.input(now, job, h, waivers), keys)
 	}
 	if !unusable(err) {
 		return err
 	}
 	own := s.VerdictPass()
 	own.Doubts = append(own.Doubts, "Other passes of the job cannot be read")
-	s.Judge(f.input(time.Now().UTC(), job, storedPasses{{summary: s, pass: own}}, waivers), nil)
+	s.Judge(f.input(time.Now().UTC(), job, storedPasses{{summary: s, pass: own}}, waivers), keys)
 	return nil
 }
 
@@ -109,6 +110,7 @@ type verdictFlags struct {
 	maxAge  time.Duration
 	waivers string
 	found   *copies.Result // of copies; nil if AWS was not asked
+	use     *watch.Result  // of watch; nil if AWS was not asked
 }
 
 // addTo adds the flags to a command.
@@ -116,7 +118,7 @@ func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.gate, "verdict", false,
 		"print only the verdict on each source key, and exit with the code of the worst one")
 	flags.BoolVar(&f.watch, "watch", false,
-		"with --verdict: ask KMS and CloudTrail about the source keys, as rotator watch does")
+		"ask KMS and CloudTrail about the source keys, as rotator watch does")
 	flags.BoolVar(&f.copies, "copies", false,
 		"ask AWS about copies of old ciphertexts, as rotator copies does")
 	flags.DurationVar(&f.maxAge, "max-age", defaultMaxAge,
@@ -129,9 +131,6 @@ func (f *verdictFlags) validate(flags *pflag.FlagSet) error {
 	if f.maxAge <= 0 {
 		return usagef("--max-age %s: must be longer than 0, such as 24h", f.maxAge)
 	}
-	if f.watch && !f.gate {
-		return usagef("--watch needs --verdict; rotator watch reports on the keys alone")
-	}
 	for _, other := range []string{"ledger", "check", "pass", "read-pass", "history"} {
 		if f.gate && flags.Changed(other) {
 			return usagef("--verdict and --%s cannot be combined: the verdict takes all stored "+
@@ -139,9 +138,9 @@ func (f *verdictFlags) validate(flags *pflag.FlagSet) error {
 		}
 	}
 	if (flags.Changed("ledger") || flags.Changed("history")) &&
-		(flags.Changed("max-age") || flags.Changed("waivers") || f.copies) {
-		return usagef("--ledger and --history cannot be combined with --max-age, --waivers or " +
-			"--copies")
+		(flags.Changed("max-age") || flags.Changed("waivers") || f.copies || f.watch) {
+		return usagef("--ledger and --history cannot be combined with --max-age, --waivers, " +
+			"--copies or --watch")
 	}
 	return nil
 }
@@ -170,13 +169,10 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 		return err
 	}
 	newest := h.newest()
-	keys, unseen, err := f.watched(ctx, c, job)
-	if err != nil {
+	if f, err = f.ask(ctx, c, job); err != nil {
 		return err
 	}
-	if f, err = f.askCopies(ctx, c, job); err != nil {
-		return err
-	}
+	keys, unseen := f.watched()
 	input := f.input(time.Now().UTC(), job, h, waivers)
 	now := input.Now
 	if err := c.judgeIdle(ctx, passes, job, newest, input, keys); err != nil {
@@ -250,46 +246,59 @@ func (f verdictFlags) input(
 	}
 }
 
-// askCopies returns f with the copies of old ciphertexts, if --copies is set.
-func (f verdictFlags) askCopies(
+// ask returns f with what AWS states about the source keys, if --watch is set, and about the copies
+// of old ciphertexts, if --copies is set.
+func (f verdictFlags) ask(
 	ctx context.Context, c *jobFlags, job *config.Job,
-) (verdictFlags, error) {
-	if !f.copies {
-		return f, nil
+) (_ verdictFlags, err error) {
+	if f.watch && len(job.Source.Keys) > 0 {
+		if f.use, err = watchOnce(ctx, c, job); err != nil {
+			return f, err
+		}
 	}
-	found, err := findCopies(ctx, c, job)
-	f.found = found
+	if f.copies {
+		f.found, err = findCopies(ctx, c, job)
+	}
 	return f, err
 }
 
 // watchPages is the maximum number of pages of the event history that --watch reads for each key.
 const watchPages = 20
 
-// watched asks KMS and CloudTrail about the source keys, if --watch is set. unseen has a note for
-// each fact that could not be read.
-func (f verdictFlags) watched(
-	ctx context.Context, c *jobFlags, job *config.Job,
-) (keys map[string]report.KeyFacts, unseen []string, err error) {
-	keys, unseen = map[string]report.KeyFacts{}, []string{}
-	if !f.watch || len(job.Source.Keys) == 0 {
-		return keys, unseen, nil
-	}
+// watchOnce asks KMS and CloudTrail once about the source keys.
+func watchOnce(ctx context.Context, c *jobFlags, job *config.Job) (*watch.Result, error) {
 	watcher, records, err := newWatcher(ctx, c, job, watchFlags{pages: watchPages})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	result, err := watcher.Round(ctx, records.own(ctx))
 	if err != nil {
-		return nil, nil, watchError(job, err)
+		return nil, watchError(job, err)
 	}
-	for _, k := range result.Keys {
+	for i := range result.Keys {
+		for j := range result.Keys[i].CannotSee {
+			u := &result.Keys[i].CannotSee[j]
+			u.Sentence = c.secrets.Text(u.Sentence)
+		}
+	}
+	return result, nil
+}
+
+// watched returns what --watch found about the source keys. unseen has a note for each fact that
+// could not be read.
+func (f verdictFlags) watched() (keys map[string]report.KeyFacts, unseen []string) {
+	keys, unseen = map[string]report.KeyFacts{}, []string{}
+	if f.use == nil {
+		return keys, unseen
+	}
+	for _, k := range f.use.Keys {
 		keys[k.ARN] = factsOfKey(k)
 		for _, u := range k.CannotSee {
 			unseen = append(unseen, fmt.Sprintf("%s: cannot see %s: %s", k.Given, u.What,
-				c.secrets.Text(u.Sentence)))
+				u.Sentence))
 		}
 	}
-	return keys, unseen, nil
+	return keys, unseen
 }
 
 // factsOfKey returns what watch found about a key. Calls that failed, but were not refused, do not

@@ -44,8 +44,14 @@ func (f *facts) sample() *Sample {
 	if f.proof == nil {
 		return nil
 	}
+	return Joint(f.proof.Samples)
+}
+
+// Joint returns the joint sample of parts that were drawn independently, with one bound for all of
+// them. It is nil if no header decided the key of a slot.
+func Joint(parts []Part) *Sample {
 	s := Sample{Confidence: confidence, Method: "hypergeometric"}
-	for _, p := range f.proof.Samples {
+	for _, p := range parts {
 		s.Population += p.Population
 		s.Checked += p.Checked
 		s.Disagreed += p.Disagreed
@@ -54,7 +60,7 @@ func (f *facts) sample() *Sample {
 		return nil
 	}
 	if s.Disagreed == 0 {
-		most := MostWrong(f.proof.Samples, 1-confidence)
+		most := MostWrong(parts, 1-confidence)
 		s.AtMostWrong = &most
 	}
 	return &s
@@ -63,14 +69,23 @@ func (f *facts) sample() *Sample {
 // sampleText states what the sample proves, or is "".
 func (f *facts) sampleText() string {
 	s := f.sample()
-	if s == nil || s.AtMostWrong == nil {
+	if s == nil {
 		return ""
 	}
 	proven := f.proven()
+	return s.Sentence(proven.fromKMS, proven.fromHeader)
+}
+
+// Sentence states what the sample proves, or is "" if a check disagreed. fromKMS and fromHeader are
+// the numbers of slots whose key KMS named and only a header named.
+func (s *Sample) Sentence(fromKMS, fromHeader int64) string {
+	if s.AtMostWrong == nil {
+		return ""
+	}
 	text := fmt.Sprintf("KMS named the key of %s, and headers that of the other %s.",
-		count(proven.fromKMS, "slot"), plural.Digits(proven.fromHeader))
+		count(fromKMS, "slot"), plural.Digits(fromHeader))
 	of := count(s.Population, "slot")
-	if both := s.Population - proven.fromHeader; both > 0 {
+	if both := s.Population - fromHeader; both > 0 {
 		// Their header had named a key before KMS did.
 		of += fmt.Sprintf(", which include %s that KMS named,", plural.Digits(both))
 	}

@@ -93,7 +93,7 @@ func (k *Key) usedSentence() string {
 	for _, c := range k.Trail.Callers {
 		newest := k.LastUsage.By == ByRotator || !k.LastUsage.At.After(c.Last.Add(time.Second))
 		if c.used() && newest {
-			return fmt.Sprintf("is in use: %s called %s %s, the last time at %s.%s", c.who(),
+			return fmt.Sprintf("is in use: %s called %s %s, the last time at %s.%s", c.Who(),
 				c.Operation, plural.Count(c.Calls, "time"), at(c.Last), c.rotatorNote())
 		}
 	}
@@ -122,7 +122,7 @@ func (k *Key) refusedSentence() string {
 		}
 	}
 	text := fmt.Sprintf("%s %s refused, the last one at %s, when %s called %s (%s).%s",
-		plural.Count(n, "call"), plural.Form(n, "was", "were"), at(last.Last), last.who(),
+		plural.Count(n, "call"), plural.Form(n, "was", "were"), at(last.Last), last.Who(),
 		last.Operation, last.Result, last.rotatorNote())
 	if k.unusable() {
 		return "is " + k.stateText() + ", and a caller still needs it: " + text
@@ -130,7 +130,8 @@ func (k *Key) refusedSentence() string {
 	return "has refused calls: " + text
 }
 
-func (c Caller) who() string {
+// Who names the caller, and the AWS service through which it called.
+func (c Caller) Who() string {
 	if c.Via != "" {
 		return c.ARN + " (through " + c.Via + ")"
 	}

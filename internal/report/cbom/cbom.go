@@ -58,6 +58,7 @@ type key struct {
 	role        document.Role
 	found, left int64
 	places      []string
+	use         *document.KeyUse // nil if AWS was not asked about the key
 }
 
 // keysOf returns the keys of the inventory, and the source and destination keys that have no slots,
@@ -87,6 +88,11 @@ func keysOf(d *document.Document) []*key {
 			k.places = append(k.places, place)
 		}
 	}
+	for i, use := range d.KeyUse {
+		if use.ARN != "" {
+			of(use.ARN).use = &d.KeyUse[i]
+		}
+	}
 	var list []*key
 	for _, k := range known {
 		list = append(list, k)
@@ -95,8 +101,9 @@ func keysOf(d *document.Document) []*key {
 	return list
 }
 
-// component returns the component of a key. The destination key encrypts and is therefore active;
-// the state of other keys is not part of a report.
+// component returns the component of a key. The destination key encrypts and is therefore active.
+// The state and the dates of a source key are those that AWS stated, if it was asked. Those of other
+// keys are not part of a report.
 func (k *key) component() cyclonedx.Component {
 	material := &cyclonedx.RelatedCryptoMaterialProperties{
 		Type:      cyclonedx.RelatedCryptoMaterialTypeKey,
@@ -114,6 +121,9 @@ func (k *key) component() cyclonedx.Component {
 	for _, place := range k.places {
 		properties = append(properties, cyclonedx.Property{Name: "rotator:place", Value: place})
 	}
+	if k.use != nil {
+		properties = append(properties, k.stated(material)...)
+	}
 	return cyclonedx.Component{
 		Type:   cyclonedx.ComponentTypeCryptographicAsset,
 		BOMRef: k.arn,
@@ -124,4 +134,39 @@ func (k *key) component() cyclonedx.Component {
 		},
 		Properties: &properties,
 	}
+}
+
+// stated sets the state and the dates that AWS stated, and returns further facts. A key is used from
+// its creation on. Its newest key material is an update, and its deletion the end.
+func (k *key) stated(material *cyclonedx.RelatedCryptoMaterialProperties) []cyclonedx.Property {
+	use := k.use
+	material.State = cyclonedx.CryptoKeyState(use.NIST)
+	material.CreationDate = moment(use.Created)
+	material.ActivationDate = material.CreationDate
+	material.ExpirationDate = moment(use.Deletion)
+	var list []cyclonedx.Property
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, cyclonedx.Property{Name: "rotator:" + name, Value: value})
+		}
+	}
+	add("asked", moment(use.Asked))
+	add("kms_state", use.State)
+	add("spec", use.Spec)
+	add("last_use", moment(use.LastUsage.At))
+	for _, m := range use.Materials {
+		if m.State == "CURRENT" {
+			material.UpdateDate = moment(m.From)
+		}
+		add("key_material", strings.TrimSpace(m.ID+" "+m.State+" "+moment(m.From)))
+	}
+	return list
+}
+
+// moment returns a time in RFC 3339, or "" if it is not known.
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
 }

@@ -75,6 +75,7 @@ func TestWrite(t *testing.T) {
 		}
 		if name == "saved" {
 			sameKeys(t, d, *bom.Components)
+			statedBy(t, d.KeyUse[0], *bom.Components)
 		}
 	}
 }
@@ -107,4 +108,21 @@ func sameKeys(t *testing.T, d *document.Document, components []cyclonedx.Compone
 			t.Errorf("%s has %q slots, want %d", arn, after[arn], n)
 		}
 	}
+}
+
+// statedBy fails unless the component of a key has its state and dates.
+func statedBy(t *testing.T, k document.KeyUse, components []cyclonedx.Component) {
+	t.Helper()
+	for _, c := range components {
+		m := c.CryptoProperties.RelatedCryptoMaterialProperties
+		if m.ID != k.ARN {
+			continue
+		}
+		if string(m.State) != string(k.NIST) || m.CreationDate != "2025-10-01T09:00:00Z" ||
+			m.UpdateDate != "2026-10-01T09:00:00Z" || m.ExpirationDate != "" {
+			t.Errorf("the component of %s is %+v", k.ARN, m)
+		}
+		return
+	}
+	t.Errorf("there is no component of %s", k.ARN)
 }

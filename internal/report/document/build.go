@@ -11,6 +11,7 @@ import (
 	"rotator/internal/copies"
 	"rotator/internal/plural"
 	"rotator/internal/report"
+	"rotator/internal/watch"
 )
 
 // Stored is a stored pass, or the pass of the report itself.
@@ -30,6 +31,7 @@ type Input struct {
 	Passes     []Stored                 // in the order of time; the one of the report too
 	Exceptions []checkpoint.LedgerEntry // at most MaxListed are used
 	Copies     *copies.Result           // nil if AWS was not asked
+	Use        *watch.Result            // nil if AWS was not asked
 	// Unread names stored passes that cannot be read, each with the cause.
 	Unread []string
 }
@@ -53,6 +55,8 @@ func New(s *report.Summary, in Input) *Document {
 	d.setExceptions(in.Exceptions)
 	d.setCopies(in.Copies)
 	d.setScope(in.Unread)
+	d.setKeyUse(in.Use)
+	d.setBound()
 	d.setTimeline()
 	return d
 }

@@ -13,7 +13,7 @@ import (
 func (d *Document) Check() error {
 	for _, check := range []func() error{
 		d.checkMembers, d.Summary.Check, d.checkInventory, d.checkExceptions, d.checkPasses,
-		d.checkVerdicts,
+		d.checkVerdicts, d.checkBound,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -103,4 +103,29 @@ func (d *Document) checkVerdicts() error {
 		}
 	}
 	return nil
+}
+
+// checkBound returns an error if the bound is not that of the samples. Documents of earlier versions
+// have none.
+func (d *Document) checkBound() error {
+	if d.Bound == nil {
+		return nil
+	}
+	own := *d
+	own.setBound()
+	if own.Bound == nil {
+		return errors.New("there is a bound of wrong headers, but no sample")
+	}
+	got, want := *d.Bound, *own.Bound
+	if (got.AtMostWrong == nil) != (want.AtMostWrong == nil) {
+		return errors.New("the bound of wrong headers is not that of the samples")
+	}
+	if got.AtMostWrong != nil {
+		if err := equal("headers that can be wrong", *got.AtMostWrong, "bound of the samples",
+			*want.AtMostWrong); err != nil {
+			return err
+		}
+	}
+	return equal("population of the bound of wrong headers", got.Population, "of the samples",
+		want.Population)
 }

@@ -11,10 +11,11 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/copies"
 	"rotator/internal/report"
+	"rotator/internal/verdict"
 )
 
 // Schema is the version of the document, MAJOR.MINOR. A minor version only adds members.
-const Schema = "1.0"
+const Schema = "1.1"
 
 // Kind is the value of Document.Kind.
 const Kind = "rotator.report"
@@ -37,9 +38,14 @@ type Document struct {
 	CopiesAsked time.Time    `json:"copies_asked,omitzero"`
 	// LastMove is a time after which rotator moved no ciphertext, if it is known.
 	LastMove time.Time `json:"last_move,omitzero"`
-	Scope    Scope     `json:"scope"`
-	Timeline []Point   `json:"timeline"`
-	Logs     []Log     `json:"logs"`
+	// KeyUse is the use of the source keys. It is absent if AWS was not asked.
+	KeyUse []KeyUse `json:"key_use,omitempty"`
+	// Bound states how many headers can be wrong: the joint bound of the samples of all runs and
+	// of all merged reports. It is absent if no header decided the key of a slot.
+	Bound    *verdict.Sample `json:"header_bound,omitempty"`
+	Scope    Scope           `json:"scope"`
+	Timeline []Point         `json:"timeline"`
+	Logs     []Log           `json:"logs"`
 	// Parts are the reports from which this one was merged.
 	Parts []Part `json:"parts,omitempty"`
 }

@@ -15,6 +15,7 @@ import (
 	"rotator/internal/report"
 	"rotator/internal/report/document"
 	"rotator/internal/verdict"
+	"rotator/internal/watch"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -163,6 +164,40 @@ func copied() *copies.Result {
 		}}
 }
 
+// used returns what AWS stated about oldKey: another caller used it before the last pass.
+func used() *watch.Result {
+	asked := at("2026-11-29T11:40:00Z")
+	return &watch.Result{Job: "demo", Asked: asked, Since: at("2026-11-29T10:34:21Z"),
+		Status: watch.Quiet, Keys: []watch.Key{{
+			ARN: oldKey, Given: "alias/demo-old", Status: watch.Quiet,
+			Sentence: "alias/demo-old has no known use by another caller than rotator since " +
+				"2026-11-29T10:34:21Z.",
+			State: "Enabled", Spec: "SYMMETRIC_DEFAULT", Created: at("2025-10-01T09:00:00Z"),
+			LastUsage: watch.Usage{Asked: asked, Tracking: at("2026-04-23T00:00:00Z"),
+				At: at("2026-11-29T10:34:22Z"), Operation: "ReEncrypt", RequestID: "7c0f-1",
+				By: watch.ByRotator},
+			Trail: watch.Trail{Asked: asked, From: at("2026-11-29T10:34:21Z"), Pages: 1,
+				Events: 42, Own: 42, Callers: []watch.Caller{{
+					ARN:       "arn:aws:iam::111122223333:role/orders-reader",
+					Operation: "Decrypt", Result: "DryRunOperationException", Calls: 3,
+					First: at("2026-11-29T10:40:00Z"), Last: at("2026-11-29T10:41:00Z")}}},
+			Grants: []watch.Grant{{ID: "g-1", Grantee: "arn:aws:iam::111122223333:role/orders",
+				Operations: []string{"Decrypt"}}},
+			Aliases: []string{"alias/demo-old"},
+			Rotation: &watch.Rotation{Enabled: true, PeriodDays: 365,
+				Next: at("2027-10-01T09:00:00Z"), Materials: []watch.Material{
+					{ID: strings.Repeat("a1", 32), State: "NON_CURRENT"},
+					{ID: strings.Repeat("b2", 32), State: "CURRENT",
+						Rotated: at("2026-10-01T09:00:00Z")}}},
+			CannotSee: []watch.Unseen{},
+			Facts: []watch.Fact{
+				{About: "last use", Sentence: "ReEncrypt at 2026-11-29T10:34:22Z, by rotator " +
+					"itself (request 7c0f-1). KMS can report a use up to 1 hour late."},
+				{About: "calls", Sentence: "CloudTrail has 3 calls by other callers."},
+			},
+		}}}
+}
+
 // sample returns the document of the last pass of history.
 func sample() *document.Document {
 	passes := history()
@@ -187,6 +222,7 @@ func sample() *document.Document {
 		Passes:     passes,
 		Exceptions: exceptions(20),
 		Copies:     found,
+		Use:        used(),
 	})
 }
 

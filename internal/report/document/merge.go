@@ -41,6 +41,7 @@ func Merge(list []Saved) (*Document, error) {
 		d.merge(s)
 	}
 	d.sortMerged()
+	d.setBound()
 	d.Verdicts = mergedVerdicts(list)
 	d.Converged = !slices.ContainsFunc(list, func(s Saved) bool { return !s.Document.Converged })
 	d.Convergence = fmt.Sprintf("all %d reports: %s", len(list), yesOrNo(d.Converged))
@@ -158,6 +159,10 @@ func (d *Document) merge(s Saved) {
 	}
 	d.mergeExceptions(one.Exceptions)
 	d.mergeScope(one)
+	for _, k := range one.KeyUse {
+		k.Job = cmp.Or(k.Job, one.Job)
+		d.KeyUse = append(d.KeyUse, k)
+	}
 	if one.Copies != nil {
 		d.Copies = append(d.Copies, one.Copies...)
 		d.CopiesAsked = latest(d.CopiesAsked, one.CopiesAsked)

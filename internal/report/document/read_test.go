@@ -33,9 +33,9 @@ func TestRefused(t *testing.T) {
 		{"a list", "[]", "it is not a JSON object"},
 		{"no kind", "{}", "it has no member kind"},
 		{"another kind", replace(`"kind": "rotator.report"`, `"kind": "x"`), `its kind is "x"`},
-		{"newer", replace(`"schema": "1.0"`, `"schema": "2.0"`),
+		{"newer", replace(`"schema": "1.1"`, `"schema": "2.0"`),
 			"it was made by a newer rotator: its schema is 2.0, and this rotator reads 1.x"},
-		{"no version", replace(`"schema": "1.0"`, `"schema": "one"`), "is not MAJOR.MINOR"},
+		{"no version", replace(`"schema": "1.1"`, `"schema": "one"`), "is not MAJOR.MINOR"},
 		{"another type", replace(`"converged": false`, `"converged": "no"`),
 			"converged is a JSON string"},
 		{"a wrong sum", replace(`"seen": 22000`, `"seen": 22001`),
@@ -54,7 +54,7 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: the error is %v, want %q", test.name, err, test.want)
 		}
 	}
-	later := replace(`"schema": "1.0"`, `"schema": "1.7", "future": {"a": [1]}`)
+	later := replace(`"schema": "1.1"`, `"schema": "1.7", "future": {"a": [1]}`)
 	if _, err := document.Read("report.json", strings.NewReader(later)); err != nil {
 		t.Errorf("a later minor version is refused: %v", err)
 	}

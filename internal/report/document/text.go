@@ -18,6 +18,9 @@ func (d *Document) Text(w io.Writer) error {
 	if err := d.partsText(w); err != nil {
 		return err
 	}
+	if err := d.keyUseText(w); err != nil {
+		return err
+	}
 	return d.copiesText(w)
 }
 
@@ -34,7 +37,12 @@ func (d *Document) partsText(w io.Writer) error {
 			return err
 		}
 	}
-	return nil
+	text := d.BoundSentence()
+	if len(d.Parts) == 0 || text == "" {
+		return nil
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", report.Wrap("All samples together: "+text))
+	return err
 }
 
 // copiesText lists the copies, if AWS was asked.

@@ -41,7 +41,9 @@ func Write(w io.Writer, d *document.Document) error {
 	m.targets(d)
 	m.exceptions(d)
 	m.copies(d)
+	m.keyUse(d)
 	m.passes(d)
+	m.known(d)
 	m.list("Content digests", report.ContentSentences(d.Targets))
 	m.list("Not covered", d.Scope.NotLookedAt)
 	m.list("Could not be read", d.Scope.CannotSee)
@@ -190,6 +192,53 @@ func until(c copies.Row) string {
 		return "not known"
 	}
 	return c.Until.UTC().Format(time.DateOnly)
+}
+
+func (m *writer) keyUse(d *document.Document) {
+	m.head("Use of the source keys")
+	if d.KeyUse == nil {
+		m.line("KMS and CloudTrail were not asked (rotator report --watch).")
+		return
+	}
+	for _, k := range d.KeyUse[:min(len(d.KeyUse), maxRows)] {
+		m.line("%s\n", escape(k.Sentence))
+		m.line("| fact | value |")
+		m.line("|---|---|")
+		m.line("| asked | %s |", moment(k.Asked))
+		facts := k.AllFacts()
+		for _, f := range facts[:min(len(facts), maxRows)] {
+			m.line("| %s | %s |", escape(f.About), escape(f.Sentence))
+		}
+		for _, one := range k.Materials[:min(len(k.Materials), maxRows)] {
+			m.line("| key material | %s |", escape(one.Sentence()))
+		}
+		m.callers(k)
+		m.line("")
+	}
+	m.more(len(d.KeyUse) - maxRows)
+}
+
+// callers lists the calls of other callers with a key.
+func (m *writer) callers(k document.KeyUse) {
+	callers := k.Trail.Callers
+	if len(callers) == 0 {
+		return
+	}
+	m.line("\n| caller | operation | result | calls | first | last |")
+	m.line("|---|---|---|---:|---|---|")
+	for _, c := range callers[:min(len(callers), maxRows)] {
+		m.line("| %s | %s | %s | %d | %s | %s |", escape(c.Who()), escape(c.Operation),
+			escape(document.Result(c)), c.Calls, moment(c.First), moment(c.Last))
+	}
+	m.more(len(callers) - maxRows)
+}
+
+// known states how many headers can be wrong.
+func (m *writer) known(d *document.Document) {
+	if text := d.BoundSentence(); text != "" {
+		m.head("How each figure is known")
+		m.line("%s", escape(text))
+	}
 }
 
 func (m *writer) passes(d *document.Document) {

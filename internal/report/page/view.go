@@ -12,6 +12,7 @@ import (
 	"rotator/internal/report"
 	"rotator/internal/report/document"
 	"rotator/internal/verdict"
+	"rotator/internal/watch"
 )
 
 // maxRows is the maximum number of rows of a table, except for exceptions.
@@ -39,6 +40,7 @@ type view struct {
 	Samples  []string
 	Reasons  []reasonView
 	Copied   []copyView
+	Uses     []useView
 	Steps    []passView
 	// Left has the number of rows that each table leaves out, by the name of its section.
 	Left map[string]int
@@ -59,6 +61,7 @@ func viewOf(d *document.Document) *view {
 	v.setKnown()
 	v.setReasons()
 	v.setCopies()
+	v.setUses()
 	v.setPasses()
 	return v
 }
@@ -231,12 +234,9 @@ func (v *view) checkFact() fact {
 	case s.Disagreed > 0:
 		f.Class = "bad"
 	default:
-		for _, one := range v.Document.Verdicts {
-			if one.Sample != nil && one.Sample.AtMostWrong != nil {
-				f.Text += fmt.Sprintf(" At most %s of %s headers are wrong (95%% confidence).",
-					plural.Digits(*one.Sample.AtMostWrong), plural.Digits(one.Sample.Population))
-				break
-			}
+		if bound := v.Bound; bound != nil && bound.AtMostWrong != nil {
+			f.Text += fmt.Sprintf(" At most %s of %s headers are wrong (95%% confidence).",
+				plural.Digits(*bound.AtMostWrong), plural.Digits(bound.Population))
 		}
 	}
 	return f
@@ -401,6 +401,10 @@ func (v *view) setKnown() {
 		rows = append(rows, knownRow{"the key is not known", rest, "listed as exceptions"})
 	}
 	v.Known = rows
+	if text := v.BoundSentence(); text != "" {
+		v.Samples = []string{text}
+		return
+	}
 	for _, one := range v.Document.Verdicts {
 		for _, why := range one.Why {
 			if strings.HasPrefix(why, "KMS named the key of") && !slices.Contains(v.Samples, why) {
@@ -464,6 +468,37 @@ func (v *view) setCopies() {
 		p := layoutCalendar(bars, v.CopiesAsked, size)
 		p.ID = fmt.Sprintf("calendar%d", len(v.Calendar))
 		v.Calendar = append(v.Calendar, p)
+	}
+}
+
+// useView is what AWS stated about a source key.
+type useView struct {
+	document.KeyUse
+	Facts   []watch.Fact
+	Callers []callerView
+	Left    int // callers that are left out
+}
+
+// callerView is a caller with the result of its calls.
+type callerView struct {
+	watch.Caller
+	Status string
+}
+
+// maxCallers is the maximum number of callers of one key.
+const maxCallers = 50
+
+func (v *view) setUses() {
+	for _, k := range firstRows(v, "keys", v.KeyUse, maxVerdicts) {
+		one := useView{KeyUse: k, Facts: k.AllFacts()}
+		callers := k.Trail.Callers
+		one.Left = max(0, len(callers)-maxCallers)
+		for _, c := range callers[:len(callers)-one.Left] {
+			one.Callers = append(one.Callers, callerView{c, document.Result(c)})
+		}
+		one.Facts = one.Facts[:min(len(one.Facts), maxRows)]
+		one.Materials = k.Materials[:min(len(k.Materials), maxRows)]
+		v.Uses = append(v.Uses, one)
 	}
 }
 

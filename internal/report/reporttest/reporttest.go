@@ -9,6 +9,7 @@ import (
 
 	"rotator/internal/checkpoint"
 	"rotator/internal/report/document"
+	"rotator/internal/watch"
 )
 
 // Saved returns the document in testdata of the package document.
@@ -71,8 +72,32 @@ func Attacked(t testing.TB) *document.Document {
 		c.Target, c.Place, c.Detail, c.API = Hostile, Hostile, Hostile, Hostile
 		c.MissingPermission = Hostile
 	}
+	for i := range d.KeyUse {
+		attackKey(&d.KeyUse[i])
+	}
 	attackTexts(d)
 	return d
+}
+
+// attackKey makes all texts about a source key hostile. Its ARN and state stay.
+func attackKey(k *document.KeyUse) {
+	k.Job, k.Given, k.Sentence, k.Rule, k.Spec = Hostile, Hostile, Hostile, Hostile, Hostile
+	k.LastUsage.Operation, k.LastUsage.Caller = Hostile, Hostile
+	k.LastUsage.RequestID, k.Aliases = Hostile, []string{Hostile}
+	for i := range k.Grants {
+		k.Grants[i].Grantee, k.Grants[i].Name = Hostile, Hostile
+	}
+	for i := range k.Trail.Callers {
+		c := &k.Trail.Callers[i]
+		c.ARN, c.Via, c.Operation, c.Result = Hostile, Hostile, Hostile, Hostile
+	}
+	for i := range k.Facts {
+		k.Facts[i] = watch.Fact{About: Hostile, Sentence: Hostile}
+	}
+	for i := range k.Materials {
+		k.Materials[i].ID, k.Materials[i].State = Hostile, Hostile
+	}
+	k.CannotSee = []watch.Unseen{{What: Hostile, Permission: Hostile, Sentence: Hostile}}
 }
 
 // attackTexts makes sentences hostile.
@@ -109,7 +134,12 @@ func Large(t testing.TB, rows int) *document.Document {
 	for len(d.Exceptions.Listed) < document.MaxListed {
 		d.Exceptions.Listed = append(d.Exceptions.Listed, e)
 	}
+	k := &d.KeyUse[0]
 	for range rows {
+		d.KeyUse = append(d.KeyUse, *k)
+		k.Trail.Callers = append(k.Trail.Callers, watch.Caller{ARN: long, Operation: long})
+		k.Facts = append(k.Facts, watch.Fact{About: long, Sentence: long})
+		k.Materials = append(k.Materials, document.Material{ID: long, State: long})
 		h, p, target, c := d.Inventory[0], d.Passes[0], d.Targets[0], d.Copies[0]
 		h.Target, h.Key, p.Caller, target.Name, c.Detail = long, long, long, long, long
 		d.Inventory, d.Passes = append(d.Inventory, h), append(d.Passes, p)

@@ -4,6 +4,7 @@
 package sheet
 
 import (
+	"cmp"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -23,10 +24,14 @@ const (
 	Exceptions = "exceptions"
 	Copies     = "copies"
 	Passes     = "passes"
+	Keys       = "keys"
+	Callers    = "callers"
 )
 
 // Tables returns the names of the tables.
-func Tables() []string { return []string{Inventory, Exceptions, Copies, Passes} }
+func Tables() []string {
+	return []string{Inventory, Exceptions, Copies, Passes, Keys, Callers}
+}
 
 // Write writes a table of a document with a head.
 func Write(w io.Writer, d *document.Document, table string) error {
@@ -45,6 +50,10 @@ func Write(w io.Writer, d *document.Document, table string) error {
 		return copyRows(w, d)
 	case Passes:
 		return passes(w, d)
+	case Keys:
+		return keys(w, d)
+	case Callers:
+		return callers(w, d)
 	}
 	return fmt.Errorf("there is no table %q", table)
 }
@@ -96,15 +105,11 @@ func inventory(w io.Writer, d *document.Document) error {
 	r := newRows(w, "job", "key_arn", "alias", "role", "target", "place", "kind", "format",
 		"slots_before", "slots_after", "by_kms", "by_header")
 	for _, h := range d.Inventory {
-		job := h.Job
-		if job == "" {
-			job = d.Job
-		}
 		before := ""
 		if h.Before != nil {
 			before = number(*h.Before)
 		}
-		r.row(job, h.Key, h.Alias, string(h.Role), h.Target, h.Place, h.Kind, h.Format, before,
+		r.row(jobOf(h.Job, d), h.Key, h.Alias, string(h.Role), h.Target, h.Place, h.Kind, h.Format, before,
 			number(h.After), number(h.ByKMS()), number(h.ByHeader))
 	}
 	return r.end()
@@ -143,12 +148,8 @@ func passes(w io.Writer, d *document.Document) error {
 		"version", "seen", "rotated", "current", "remaining", "foreign", "failed", "conflict",
 		"gone", "under_source_before", "under_source_after", "kms_requests", "reported")
 	for _, p := range d.Passes {
-		job := p.Job
-		if job == "" {
-			job = d.Job
-		}
 		s := p.Slots
-		r.row(job, p.Kind, number(int64(p.Number)), p.Command, p.Status, moment(p.Began),
+		r.row(jobOf(p.Job, d), p.Kind, number(int64(p.Number)), p.Command, p.Status, moment(p.Began),
 			moment(p.Ended), p.Caller, p.Version, number(s.Seen), number(s.Rotated),
 			number(s.Current), number(s.Remaining), number(s.Foreign), number(s.Failed),
 			number(s.Conflict), number(s.Gone), number(p.Found), number(p.Left),
@@ -156,3 +157,61 @@ func passes(w io.Writer, d *document.Document) error {
 	}
 	return r.end()
 }
+
+// keys writes what AWS stated about the source keys, one row for each key.
+func keys(w io.Writer, d *document.Document) error {
+	r := newRows(w, "job", "key_arn", "given", "asked", "since", "status", "state", "nist_state",
+		"nist_rule", "spec", "created", "not_usable_since", "deletion", "last_use",
+		"last_use_operation", "last_use_by", "last_use_caller", "last_use_request_id",
+		"refused_calls", "grants", "grantees", "aliases", "materials", "material_in_use",
+		"material_from", "material_age_days", "cannot_see", "sentence")
+	for _, k := range d.KeyUse {
+		u := k.LastUsage
+		grants, grantees := "", []string{}
+		if k.Grants != nil {
+			grants = number(int64(len(k.Grants)))
+		}
+		for _, g := range k.Grants {
+			grantees = append(grantees, g.Grantee)
+		}
+		refused, current, unseen := "", document.Material{}, []string{}
+		if k.Refused != nil {
+			refused = number(*k.Refused)
+		}
+		for _, m := range k.Materials {
+			if m.State == "CURRENT" {
+				current = m
+			}
+		}
+		for _, one := range k.CannotSee {
+			unseen = append(unseen, one.What+" ("+one.Permission+")")
+		}
+		age := ""
+		if !current.From.IsZero() {
+			age = number(int64(current.AgeDays))
+		}
+		r.row(jobOf(k.Job, d), k.ARN, k.Given, moment(k.Asked), moment(k.Since), string(k.Status),
+			k.State, string(k.NIST), k.Rule, k.Spec, moment(k.Created), moment(k.Disabled),
+			moment(k.Deletion), moment(u.At), u.Operation, string(u.By), u.Caller, u.RequestID,
+			refused, grants, strings.Join(grantees, "; "), strings.Join(k.Aliases, "; "),
+			number(int64(len(k.Materials))), current.ID, moment(current.From), age,
+			strings.Join(unseen, "; "), k.Sentence)
+	}
+	return r.end()
+}
+
+// callers writes the calls of other callers with the source keys.
+func callers(w io.Writer, d *document.Document) error {
+	r := newRows(w, "job", "key_arn", "caller", "via", "operation", "result", "refused", "calls",
+		"first", "last")
+	for _, k := range d.KeyUse {
+		for _, c := range k.Trail.Callers {
+			r.row(jobOf(k.Job, d), k.ARN, c.ARN, c.Via, c.Operation, document.Result(c),
+				strconv.FormatBool(c.Refused), number(c.Calls), moment(c.First), moment(c.Last))
+		}
+	}
+	return r.end()
+}
+
+// jobOf returns the job of a row of a merged report, or the job of the report.
+func jobOf(job string, d *document.Document) string { return cmp.Or(job, d.Job) }

@@ -40,6 +40,8 @@ func TestTables(t *testing.T) {
 		sheet.Exceptions: len(d.Exceptions.Listed),
 		sheet.Copies:     len(d.Copies),
 		sheet.Passes:     len(d.Passes),
+		sheet.Keys:       len(d.KeyUse),
+		sheet.Callers:    len(d.KeyUse[0].Trail.Callers),
 	} {
 		text, records := read(t, d, table)
 		if len(records) != want+1 {
