@@ -102,8 +102,8 @@ func keysOf(d *document.Document) []*key {
 }
 
 // component returns the component of a key. The destination key encrypts and is therefore active.
-// The state and the dates of a source key are those that AWS stated, if it was asked. Those of other
-// keys are not part of a report.
+// The state and the dates of a source key are those that AWS stated, if it was asked. Those of
+// other keys are not part of a report.
 func (k *key) component() cyclonedx.Component {
 	material := &cyclonedx.RelatedCryptoMaterialProperties{
 		Type:      cyclonedx.RelatedCryptoMaterialTypeKey,
@@ -136,8 +136,8 @@ func (k *key) component() cyclonedx.Component {
 	}
 }
 
-// stated sets the state and the dates that AWS stated, and returns further facts. A key is used from
-// its creation on. Its newest key material is an update, and its deletion the end.
+// stated sets the state and the dates that AWS stated, and returns further facts. A key is used
+// from its creation on. Its newest key material is an update, and its deletion the end.
 func (k *key) stated(material *cyclonedx.RelatedCryptoMaterialProperties) []cyclonedx.Property {
 	use := k.use
 	material.State = cyclonedx.CryptoKeyState(use.NIST)

@@ -105,8 +105,8 @@ func (d *Document) checkVerdicts() error {
 	return nil
 }
 
-// checkBound returns an error if the bound is not that of the samples. Documents of earlier versions
-// have none.
+// checkBound returns an error if the bound is not that of the samples. Documents of earlier
+// versions have none.
 func (d *Document) checkBound() error {
 	if d.Bound == nil {
 		return nil

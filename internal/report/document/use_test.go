@@ -25,17 +25,18 @@ func TestNISTState(t *testing.T) {
 		stopped bool
 		want    document.NISTState
 	}{
-		"not known":                {"", watch.Quiet, 48 * time.Hour, 0, false, ""},
-		"no material":              {"PendingImport", watch.Quiet, 0, 0, false, "pre-activation"},
-		"disabled":                 {"Disabled", watch.Quiet, 0, 5, false, "suspended"},
-		"scheduled":                {"PendingDeletion", watch.Quiet, 0, 0, false, "suspended"},
-		"unavailable":              {"Unavailable", watch.Quiet, 0, 0, false, "suspended"},
-		"ciphertexts under it":     {"Enabled", watch.Quiet, 48 * time.Hour, 1, false, "active"},
-		"not read to the end":      {"Enabled", watch.Quiet, 48 * time.Hour, 0, true, "active"},
-		"used":                     {"Enabled", watch.Used, 48 * time.Hour, 0, false, "active"},
-		"quiet for an hour":        {"Enabled", watch.Quiet, time.Hour, 0, false, "active"},
-		"CloudTrail did not reply": {"Enabled", watch.Quiet, 0, 0, false, "active"},
-		"quiet for two days":       {"Enabled", watch.Quiet, 48 * time.Hour, 0, false, "deactivated"},
+		"not known":            {"", watch.Quiet, 48 * time.Hour, 0, false, ""},
+		"no material":          {"PendingImport", watch.Quiet, 0, 0, false, "pre-activation"},
+		"disabled":             {"Disabled", watch.Quiet, 0, 5, false, "suspended"},
+		"scheduled":            {"PendingDeletion", watch.Quiet, 0, 0, false, "suspended"},
+		"unavailable":          {"Unavailable", watch.Quiet, 0, 0, false, "suspended"},
+		"ciphertexts under it": {"Enabled", watch.Quiet, 48 * time.Hour, 1, false, "active"},
+		"not read to the end":  {"Enabled", watch.Quiet, 48 * time.Hour, 0, true, "active"},
+		"used":                 {"Enabled", watch.Used, 48 * time.Hour, 0, false, "active"},
+		"quiet for an hour":    {"Enabled", watch.Quiet, time.Hour, 0, false, "active"},
+		"no reply":             {"Enabled", watch.Quiet, 0, 0, false, "active"},
+		"quiet for two days": {"Enabled", watch.Quiet, 48 * time.Hour, 0, false,
+			"deactivated"},
 	} {
 		s := summaryOf("verify", 0, 1, at("2026-11-27T10:00:00Z"),
 			countsOf(test.under, 10, 0, 0, 0), countsOf(0, 10, 0, 0, 0))

@@ -34,6 +34,7 @@ func Write(w io.Writer, d *document.Document) error {
 		"short":  func(digest string) string { return elide(digest, 17) },
 		"line":   sentence,
 		"some":   some,
+		"detail": detail,
 	}).Parse(source)
 	if err != nil {
 		return fmt.Errorf("parse the template of the page: %w", err)

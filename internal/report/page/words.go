@@ -51,6 +51,12 @@ const maxCell = 160
 // not longer than maxCell.
 func cell(text string) string { return elide(text, maxCell) }
 
+// maxDetail is the maximum number of runes of the detail of an exception.
+const maxDetail = 320
+
+// detail returns the detail of an exception.
+func detail(text string) string { return elide(text, maxDetail) }
+
 // maxSentence is the maximum number of runes of a sentence.
 const maxSentence = 700
 

@@ -109,8 +109,8 @@ func inventory(w io.Writer, d *document.Document) error {
 		if h.Before != nil {
 			before = number(*h.Before)
 		}
-		r.row(jobOf(h.Job, d), h.Key, h.Alias, string(h.Role), h.Target, h.Place, h.Kind, h.Format, before,
-			number(h.After), number(h.ByKMS()), number(h.ByHeader))
+		r.row(jobOf(h.Job, d), h.Key, h.Alias, string(h.Role), h.Target, h.Place, h.Kind, h.Format,
+			before, number(h.After), number(h.ByKMS()), number(h.ByHeader))
 	}
 	return r.end()
 }
