@@ -53,7 +53,7 @@ func (k *Key) text(b *strings.Builder) {
 		if result == "" {
 			result = "success"
 		}
-		_, _ = printable.Fprintf(table, "  %s\t%s\t%s\t%d\t%s\t%s\n", c.Who(), c.Operation, result,
+		_, _ = printable.Fprintf(table, "  %s\t%s\t%s\t%d\t%s\t%s\n", c.Name(), c.Operation, result,
 			c.Calls, at(c.First), at(c.Last))
 	}
 	_ = table.Flush()

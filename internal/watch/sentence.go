@@ -93,7 +93,7 @@ func (k *Key) usedSentence() string {
 	for _, c := range k.Trail.Callers {
 		newest := k.LastUsage.By == ByRotator || !k.LastUsage.At.After(c.Last.Add(time.Second))
 		if c.used() && newest {
-			return fmt.Sprintf("is in use: %s called %s %s, the last time at %s.%s", c.Who(),
+			return fmt.Sprintf("is in use: %s called %s %s, the last time at %s.%s", c.Name(),
 				c.Operation, plural.Count(c.Calls, "time"), at(c.Last), c.rotatorNote())
 		}
 	}
@@ -122,7 +122,7 @@ func (k *Key) refusedSentence() string {
 		}
 	}
 	text := fmt.Sprintf("%s %s refused, the last one at %s, when %s called %s (%s).%s",
-		plural.Count(n, "call"), plural.Form(n, "was", "were"), at(last.Last), last.Who(),
+		plural.Count(n, "call"), plural.Form(n, "was", "were"), at(last.Last), last.Name(),
 		last.Operation, last.Result, last.rotatorNote())
 	if k.unusable() {
 		return "is " + k.stateText() + ", and a caller still needs it: " + text
@@ -130,8 +130,8 @@ func (k *Key) refusedSentence() string {
 	return "has refused calls: " + text
 }
 
-// Who names the caller, and the AWS service through which it called.
-func (c Caller) Who() string {
+// Name names the caller, and the AWS service through which it called.
+func (c Caller) Name() string {
 	if c.Via != "" {
 		return c.ARN + " (through " + c.Via + ")"
 	}

@@ -238,7 +238,7 @@ func (k KeyUse) lines() []string {
 		list = append(list, m.Sentence())
 	}
 	for _, c := range k.Trail.Callers {
-		list = append(list, fmt.Sprintf("%s: %s, %s, %s, the last one at %s", c.Who(), c.Operation,
+		list = append(list, fmt.Sprintf("%s: %s, %s, %s, the last one at %s", c.Name(), c.Operation,
 			Result(c), plural.Count(c.Calls, "call"), c.Last.UTC().Format(time.RFC3339)))
 	}
 	return list
@@ -249,11 +249,11 @@ func (d *Document) BoundSentence() string {
 	if d.Bound == nil {
 		return ""
 	}
-	named := int64(0)
+	named, header := int64(0), int64(0)
 	for _, h := range d.Inventory {
-		named += h.ByKMS()
+		named, header = named+h.ByKMS(), header+h.ByHeader
 	}
-	return d.Bound.Sentence(named)
+	return d.Bound.Sentence(named, header)
 }
 
 // setBound sets the joint bound of all samples.

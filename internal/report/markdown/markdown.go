@@ -227,7 +227,7 @@ func (m *writer) callers(k document.KeyUse) {
 	m.line("\n| caller | operation | result | calls | first | last |")
 	m.line("|---|---|---|---:|---|---|")
 	for _, c := range callers[:min(len(callers), maxRows)] {
-		m.line("| %s | %s | %s | %d | %s | %s |", escape(c.Who()), escape(c.Operation),
+		m.line("| %s | %s | %s | %d | %s | %s |", escape(c.Name()), escape(c.Operation),
 			escape(document.Result(c)), c.Calls, moment(c.First), moment(c.Last))
 	}
 	m.more(len(callers) - maxRows)
