@@ -150,9 +150,9 @@ func passes(w io.Writer, d *document.Document) error {
 	for _, p := range d.Passes {
 		s := p.Slots
 		r.row(jobOf(p.Job, d), p.Kind, number(int64(p.Number)), p.Command, p.Status,
-			moment(p.Began), moment(p.Ended), p.Caller, p.Version, number(s.Seen), number(s.Rotated),
-			number(s.Current), number(s.Remaining), number(s.Foreign), number(s.Failed),
-			number(s.Conflict), number(s.Gone), number(p.Found), number(p.Left),
+			moment(p.Began), moment(p.Ended), p.Caller, p.Version, number(s.Seen),
+			number(s.Rotated), number(s.Current), number(s.Remaining), number(s.Foreign),
+			number(s.Failed), number(s.Conflict), number(s.Gone), number(p.Found), number(p.Left),
 			number(p.KMS.Requests), strconv.FormatBool(p.Reported))
 	}
 	return r.end()
