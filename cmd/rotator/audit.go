@@ -48,9 +48,9 @@ target or slot rule found no ciphertext. For other codes see docs/exit-codes.md.
 				return err
 			}
 			if n := s.summary.UnacceptedMisfits(); n > 0 {
-				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
-					"not proven: %s failed, or %s under the destination key with another "+
-						"context", plural.Count(n, "slot"), plural.Form(n, "is", "are"))}
+				text := fmt.Sprintf("not proven: %s failed, or %s under the destination key with "+
+					"another context", plural.Count(n, "slot"), plural.Form(n, "is", "are"))
+				return s.toAccept(text, "rotator audit --exceptions FILE lists", n)
 			}
 			if err := s.unproven(); err != nil {
 				return err
@@ -87,9 +87,9 @@ docs/exit-codes.md.`,
 				return err
 			}
 			if n := s.summary.Unaccepted(); n > 0 {
-				return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
-					"not converged: %s failed or %s foreign",
-					plural.Count(n, "slot"), plural.Form(n, "is", "are"))}
+				text := fmt.Sprintf("not converged: %s failed or %s foreign",
+					plural.Count(n, "slot"), plural.Form(n, "is", "are"))
+				return s.toAccept(text, "rotator verify --exceptions FILE lists", n)
 			}
 			if err := s.unproven(); err != nil {
 				return err

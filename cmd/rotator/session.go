@@ -333,10 +333,23 @@ func (s *session) exceptions() error {
 	if n == 0 {
 		return s.unproven()
 	}
-	return &outcomeError{code: exitExceptions, text: fmt.Sprintf(
-		"complete, with %s in the ledger; rotator report --ledger lists %[2]s, and "+
-			"rotator retry tries %[2]s again",
-		plural.Count(n, "slot"), plural.Form(n, "it", "them"))}
+	text := fmt.Sprintf("complete, with %s in the ledger", plural.Count(n, "slot"))
+	list := fmt.Sprintf("rotator retry tries %s again, and rotator report --ledger lists",
+		plural.Form(n, "it", "them"))
+	return s.toAccept(text, list, n)
+}
+
+// toAccept returns the error of a complete pass with n exceptions that no accept rule covers. The
+// advice begins with list, the command that lists them.
+func (s *session) toAccept(text, list string, n int64) error {
+	them := plural.Form(n, "it", "them")
+	hint := fmt.Sprintf("%s %s. The exit code is %d until %s corrected, deleted, or covered by a "+
+		"rule of accept in the job file (docs/job-file.md#known-exceptions)", list, them,
+		exitExceptions, plural.Form(n, "it is", "they are"))
+	if len(s.job.Source.Keys) > 0 {
+		hint += ". The verdict on the source keys is separate: accept does not change it"
+	}
+	return &hintedError{err: &outcomeError{code: exitExceptions, text: text}, hint: hint}
 }
 
 // withKeyState names the key and its state, if KMS refused a request because of the state
