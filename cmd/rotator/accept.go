@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -132,13 +133,11 @@ func recordedTally(job *config.Job, record checkpoint.Pass) *accept.Tally {
 }
 
 // addLedger adds the exceptions of a pass that are in its ledger.
-func addLedger(
-	ctx context.Context, tally *accept.Tally, passes *checkpoint.Passes, record checkpoint.Pass,
-) error {
+func addLedger(tally *accept.Tally, ledger iter.Seq2[checkpoint.Chunk, error]) error {
 	if tally == nil {
 		return nil
 	}
-	for chunk, err := range passes.Ledger(ctx, record) {
+	for chunk, err := range ledger {
 		if err != nil {
 			return &storageError{what: "read the ledger", err: err}
 		}
@@ -158,7 +157,7 @@ func acceptedBy(
 	if tally == nil {
 		return func(checkpoint.LedgerEntry) int { return 0 }, nil
 	}
-	if err := addLedger(ctx, tally, passes, record); err != nil {
+	if err := addLedger(tally, passes.Ledger(ctx, record)); err != nil {
 		return nil, err
 	}
 	results := tally.Results(time.Now())

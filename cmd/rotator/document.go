@@ -219,7 +219,11 @@ func writingPass(
 	if err != nil {
 		return document.Stored{}, err
 	}
-	s, err := figuresOf(ctx, passes, record, job, "run")
+	records, err := recordsOf(ctx, passes, record)
+	if err != nil {
+		return document.Stored{}, err
+	}
+	s, err := figuresOf(ctx, records, record, job, "run")
 	if err != nil {
 		return document.Stored{}, err
 	}

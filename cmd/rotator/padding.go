@@ -36,8 +36,10 @@ func withPadding(targets []rotate.Target, totals map[string]checkpoint.Counts) m
 }
 
 // paddedTargets returns the targets with the padding that a pass has counted.
-func (s *session) paddedTargets(ctx context.Context, p *pass) ([]rotate.Target, error) {
-	totals, err := p.passes.Totals(ctx, p.record)
+func (s *session) paddedTargets(
+	ctx context.Context, records *checkpoint.Records,
+) ([]rotate.Target, error) {
+	totals, err := records.Totals(ctx)
 	if err != nil {
 		return nil, &storageError{what: "read the pass", err: err}
 	}
@@ -52,7 +54,11 @@ func (s *session) paddedTargets(ctx context.Context, p *pass) ([]rotate.Target, 
 func (s *session) settlePadding(
 	ctx context.Context, p *pass, state *state, targets []rotate.Target,
 ) error {
-	totals, err := p.passes.Totals(ctx, p.record)
+	records, err := p.recordsAtEnd(ctx)
+	if err != nil {
+		return err
+	}
+	totals, err := records.Totals(ctx)
 	if err != nil {
 		return &storageError{what: "read the pass", err: err}
 	}
@@ -71,6 +77,7 @@ func (s *session) settlePadding(
 	if err != nil {
 		return &storageError{what: "join the pass", err: err}
 	}
+	p.atEnd = nil
 	engine := s.rotator(targets, p.record, state.log, nil)
 	err = engine.RetryWhere(ctx, p.passes, p.record, observer, which)
 	headers := s.headers // of the run; a retry does not use headers

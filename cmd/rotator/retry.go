@@ -60,10 +60,12 @@ func retryJob(ctx context.Context, c *jobFlags, job *config.Job, flags *earlyFla
 		return err
 	}
 	p := &pass{passes: passes, record: record}
-	if err := s.checkAuditLogs(ctx, state, p); err != nil {
+	records, err := recordsOf(ctx, passes, record)
+	if err != nil {
 		return err
 	}
-	targets, err := s.paddedTargets(ctx, p)
+	s.checkAuditLogs(state, records.Logs())
+	targets, err := s.paddedTargets(ctx, records)
 	if err != nil {
 		return err
 	}

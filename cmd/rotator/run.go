@@ -65,9 +65,7 @@ func runJob(
 	state.passBegins(job)
 	s.summary.Pass = p.record.Number
 	s.summary.Started = p.record.Started
-	if err := s.checkAuditLogs(ctx, state, p); err != nil {
-		return err
-	}
+	s.checkAuditLogs(state, p.tracker.Logs())
 	s.stopsEarly = rotate.Early{Most: most, Proven: s.provenBefore(ctx,
 		func() *checkpoint.Passes { return p.passes }, func() int { return p.record.Number })}
 	engine := s.rotator(targets, p.record, state.log, s.recordHeaderUse(p, state))
@@ -102,13 +100,12 @@ func runJob(
 
 // checkAuditLogs checks the audit logs against the checkpoint before the pass starts, and adds a
 // note to the report for each log that lacks lines.
-func (s *session) checkAuditLogs(ctx context.Context, state *state, p *pass) error {
-	notes, err := state.checkAuditLogs(ctx, p.passes, p.record)
+func (s *session) checkAuditLogs(state *state, logs []checkpoint.AuditLog) {
+	notes := state.checkAuditLogs(logs)
 	for _, note := range notes {
 		s.logger.Warn(note)
 	}
 	s.summary.Notes = append(s.summary.Notes, notes...)
-	return err
 }
 
 // recordHeaderUse returns a function that records in the pass that this run is about to infer
@@ -136,25 +133,32 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 		s.logger.Warn(note)
 		s.summary.Notes = append(s.summary.Notes, note)
 	}
-	if err := addLedger(ctx, s.tally, p.passes, p.record); err != nil {
+	records, err := p.recordsAtEnd(ctx)
+	if err != nil {
+		return err
+	}
+	if err := addLedger(s.tally, records.Ledger(ctx)); err != nil {
 		return err
 	}
 	end := state.runEnd(s.summary.KMS, s.headers)
 	end.AcceptKeys, end.TokenKeys = s.wiring.under, s.tokenKeys(p)
 	end.Doubts, end.Early = s.keysAtEnd(ctx, p.record), s.alike
-	record, err := rotate.ClosePass(ctx, p.passes, p.record, end,
-		s.summary.Status == report.Complete)
+	complete := records
+	if s.summary.Status != report.Complete {
+		complete = nil
+	}
+	record, err := rotate.ClosePass(ctx, p.passes, p.record, end, complete)
 	if err != nil {
 		return &storageError{what: "save the pass", err: err}
 	}
 	p.record = record
-	totals, err := p.passes.Totals(ctx, record)
+	totals, err := records.Totals(ctx)
 	if err != nil {
 		return &storageError{what: "read the pass", err: err}
 	}
 	s.summary.AsOf, s.recordedTokens = record.Started, record.TokenKeys
 	s.setTargets(ctx, totals)
-	if err := addExamples(ctx, p.passes, record, s.summary); err != nil {
+	if err := addExamples(records.Ledger(ctx), s.summary); err != nil {
 		return err
 	}
 	s.summary.SetHeaders(record.Headers)

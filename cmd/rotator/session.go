@@ -203,6 +203,21 @@ type pass struct {
 	record     checkpoint.Pass
 	partitions []rotate.Partition
 	tracker    *checkpoint.Tracker
+	atEnd      *checkpoint.Records // nil until they are read
+}
+
+// recordsAtEnd returns the records of the partitions. It reads them once, so it must be called
+// only when the engine has stopped. Whatever changes them later must reset atEnd.
+func (p *pass) recordsAtEnd(ctx context.Context) (*checkpoint.Records, error) {
+	if p.atEnd != nil {
+		return p.atEnd, nil
+	}
+	records, err := p.passes.Records(ctx, p.record)
+	if err != nil {
+		return nil, &storageError{what: "read the pass", err: err}
+	}
+	p.atEnd = records
+	return records, nil
 }
 
 // openPass resumes or starts a pass in store.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"text/tabwriter"
 	"time"
 
@@ -126,15 +127,26 @@ func (c *jobFlags) printStatus(result statusResult) error {
 	return w.Flush()
 }
 
+// recordsOf reads the records of the partitions of a pass.
+func recordsOf(
+	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass,
+) (*checkpoint.Records, error) {
+	records, err := passes.Records(ctx, record)
+	if err != nil {
+		return nil, &storageError{what: "read the checkpoint", err: err}
+	}
+	return records, nil
+}
+
 // figuresOf returns the figures of a pass from its records, without its ledger.
 func figuresOf(
 	ctx context.Context,
-	passes *checkpoint.Passes,
+	records *checkpoint.Records,
 	record checkpoint.Pass,
 	job *config.Job,
 	command string,
 ) (*report.Summary, error) {
-	totals, err := passes.Totals(ctx, record)
+	totals, err := records.Totals(ctx)
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}
 	}
@@ -184,15 +196,19 @@ func recorded(
 	job *config.Job,
 	command string,
 ) (*report.Summary, error) {
-	s, err := figuresOf(ctx, passes, record, job, command)
+	records, err := recordsOf(ctx, passes, record)
 	if err != nil {
 		return nil, err
 	}
-	if err := addExamples(ctx, passes, record, s); err != nil {
+	s, err := figuresOf(ctx, records, record, job, command)
+	if err != nil {
+		return nil, err
+	}
+	if err := addExamples(records.Ledger(ctx), s); err != nil {
 		return nil, err
 	}
 	tally := recordedTally(job, record)
-	if err := addLedger(ctx, tally, passes, record); err != nil {
+	if err := addLedger(tally, records.Ledger(ctx)); err != nil {
 		return nil, err
 	}
 	setAccepted(s, job, tally)
@@ -210,11 +226,12 @@ func samplesOf(record checkpoint.Pass) (samples []checkpoint.Sample) {
 }
 
 // addExamples adds examples of exceptions from the ledger to the summary.
-func addExamples(
-	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, s *report.Summary,
-) error {
+func addExamples(ledger iter.Seq2[checkpoint.Chunk, error], s *report.Summary) error {
 	var examples report.Examples
-	for chunk, err := range passes.Ledger(ctx, record) {
+	if examples.Enough(s.Reasons) {
+		return nil // there are no exceptions
+	}
+	for chunk, err := range ledger {
 		if err != nil {
 			return &storageError{what: "read the ledger", err: err}
 		}

@@ -188,13 +188,7 @@ func (s *state) kept() checkpoint.AuditLog {
 
 // checkAuditLogs passes the lines that the checkpoint has recorded to the audit log.
 // It returns a note for each log that lacks such a line.
-func (s *state) checkAuditLogs(
-	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass,
-) (notes []string, err error) {
-	logs, err := passes.Logs(ctx, pass)
-	if err != nil {
-		return nil, &storageError{what: "read the checkpoint", err: err}
-	}
+func (s *state) checkAuditLogs(logs []checkpoint.AuditLog) (notes []string) {
 	marks := make([]auditlog.Mark, len(logs))
 	for i, l := range logs {
 		marks[i] = markOf(l)
@@ -212,7 +206,7 @@ func (s *state) checkAuditLogs(
 				"truncated, replaced or lost. Nothing in the log is used, and %s",
 			m.Name, m.Lines, advice))
 	}
-	return notes, nil
+	return notes
 }
 
 // markOf returns the line of a log that the checkpoint has recorded.

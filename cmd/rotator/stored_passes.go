@@ -99,7 +99,11 @@ func keptPassOf(
 	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass, job *config.Job,
 	waivers []verdict.Waiver,
 ) (k storedPass, err error) {
-	if k.summary, err = figuresOf(ctx, passes, record, job, "report"); err != nil {
+	records, err := recordsOf(ctx, passes, record)
+	if err != nil {
+		return k, err
+	}
+	if k.summary, err = figuresOf(ctx, records, record, job, "report"); err != nil {
 		return k, err
 	}
 	k.pass = k.summary.VerdictPass()
@@ -117,7 +121,7 @@ func keptPassOf(
 	if len(waivers) == 0 {
 		return k, nil
 	}
-	for chunk, err := range passes.Ledger(ctx, record) {
+	for chunk, err := range records.Ledger(ctx) {
 		if err != nil {
 			return k, &storageError{what: "read the ledger", err: err}
 		}

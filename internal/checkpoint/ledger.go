@@ -66,12 +66,12 @@ type Chunk struct {
 // Ledger iterates over the ledger of a pass. The iteration ends after an error.
 func (p *Passes) Ledger(ctx context.Context, pass Pass) iter.Seq2[Chunk, error] {
 	return func(yield func(Chunk, error) bool) {
-		all, err := p.readAll(ctx, pass)
+		records, err := p.Records(ctx, pass)
 		if err != nil {
 			yield(Chunk{}, err)
 			return
 		}
-		p.ledgerOf(ctx, pass, all)(yield)
+		records.Ledger(ctx)(yield)
 	}
 }
 

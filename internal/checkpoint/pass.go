@@ -558,33 +558,19 @@ func (p *Passes) Identify(ctx context.Context, pass Pass) (Pass, error) {
 	})
 }
 
-// Logs returns the audit log lines that are recorded in a pass, without duplicates: from runs that
-// ended normally, and from the last save of every partition by each run.
+// Logs returns the audit log lines that are recorded in a pass (Records.Logs).
 func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
-	logs := slices.Clone(pass.Logs)
-	all, err := p.readAll(ctx, pass)
+	records, err := p.Records(ctx, pass)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range all {
-		saved := r.Earlier
-		if r.Log != nil {
-			saved = append(slices.Clip(saved), *r.Log)
-		}
-		for _, log := range saved {
-			if !slices.Contains(logs, log) {
-				logs = append(logs, log)
-			}
-		}
-	}
-	return logs, nil
+	return records.Logs(), nil
 }
 
 // Done reports whether every partition of a pass is done, according to its records.
 func (p *Passes) Done(ctx context.Context, pass Pass) (bool, error) {
-	all, err := p.readAll(ctx, pass)
-	undone := slices.ContainsFunc(all, func(r progressRecord) bool { return !r.Done })
-	return err == nil && !undone, err
+	records, err := p.Records(ctx, pass)
+	return err == nil && records.Done(), err
 }
 
 // Progress returns the progress of a partition of a target. Targets and partitions are
@@ -636,29 +622,11 @@ func (p *Passes) readAll(ctx context.Context, pass Pass) (all []progressRecord, 
 // Totals returns the current counts of the pass by target, including the changes by
 // retries.
 func (p *Passes) Totals(ctx context.Context, pass Pass) (map[string]Counts, error) {
-	totals := map[string]Counts{}
-	for _, target := range pass.Targets {
-		totals[target.Name] = Counts{}
-	}
-	all, err := p.readAll(ctx, pass)
+	records, err := p.Records(ctx, pass)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range all {
-		name := pass.Targets[r.target].Name
-		sum := totals[name]
-		sum.Add(r.Counts)
-		totals[name] = sum
-	}
-	for chunk, err := range p.ledgerOf(ctx, pass, all) {
-		if err != nil {
-			return nil, err
-		}
-		sum := totals[chunk.target]
-		sum.Add(chunk.Adjust)
-		totals[chunk.target] = sum
-	}
-	return totals, nil
+	return records.Totals(ctx)
 }
 
 func (p *Passes) fetch(ctx context.Context, id, kind string, v any) (Entry, error) {

@@ -48,6 +48,7 @@ type Tracker struct {
 	passes     *Passes
 	pass       int
 	options    TrackOptions
+	logs       []AuditLog  // as recorded when the tracker was made
 	membership *membership // nil: no other process works on the pass
 	claiming   ctxLock     // serializes claims of partitions
 	// round is incremented when all partitions that are not done may be read again, last at
@@ -107,6 +108,10 @@ type PageTicket struct {
 	ledger  []LedgerEntry
 }
 
+// Logs returns the audit log lines that were recorded in the pass when the tracker was made
+// (Records.Logs).
+func (t *Tracker) Logs() []AuditLog { return t.logs }
+
 // Track returns a Tracker of the partitions of a pass, in the order of its targets,
 // with their saved progress.
 func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*Tracker, error) {
@@ -125,11 +130,12 @@ func (p *Passes) Track(ctx context.Context, pass Pass, options TrackOptions) (*T
 		urgent:   make(chan struct{}, 1),
 		saved:    make(chan struct{}),
 	}
-	all, err := p.readAll(ctx, pass)
+	records, err := p.Records(ctx, pass)
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range all {
+	t.logs = records.Logs()
+	for _, r := range records.all {
 		t.partitions = append(t.partitions, &tracked{
 			target:  pass.Targets[r.target].Name,
 			t:       r.target,

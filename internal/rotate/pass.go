@@ -301,28 +301,23 @@ func openedPass(plan Plan, pass checkpoint.Pass, notes ...string) (*OpenedPass, 
 	return o, nil
 }
 
-// ClosePass adds a run to the record of its pass. If complete is set, it also finishes the pass,
-// unless another process has finished it. It is an error if a partition is not done then.
+// ClosePass adds a run to the record of its pass. If the run is complete, complete are the records
+// of the pass, read after the run has ended; otherwise it is nil. ClosePass then also finishes the
+// pass, unless another process has finished it. It is an error if a partition is not done then.
 // ClosePass returns the record as stored. Every error is a *retry.StopError.
 func ClosePass(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, end checkpoint.RunEnd,
-	complete bool,
+	complete *checkpoint.Records,
 ) (checkpoint.Pass, error) {
-	if complete && pass.Status != checkpoint.Finished {
-		done, err := passes.Done(ctx, pass)
-		if err != nil {
-			return pass, storeError(err)
-		}
-		if !done {
-			return pass, &retry.StopError{
-				Kind: retry.StopInternal,
-				What: "the run ended with partitions that are not done",
-			}
+	if complete != nil && pass.Status != checkpoint.Finished && !complete.Done() {
+		return pass, &retry.StopError{
+			Kind: retry.StopInternal,
+			What: "the run ended with partitions that are not done",
 		}
 	}
 	record, err := passes.Update(ctx, pass.Number, func(record *checkpoint.Pass) {
 		record.AddRun(end)
-		if complete && record.Status != checkpoint.Finished {
+		if complete != nil && record.Status != checkpoint.Finished {
 			record.Status, record.Ended = checkpoint.Finished, time.Now().UTC()
 		}
 	})

@@ -98,8 +98,7 @@ func (h *history) run(ctx context.Context, p *simProcess) (checkpoint.Pass, erro
 	sent, throttled, _ := engine.Requests()
 	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
 	end.HeadersAgree, end.HeadersWrong = engine.Headers()
-	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, opened.Pass, end,
-		runErr == nil)
+	record, err := closePass(context.WithoutCancel(ctx), passes, opened.Pass, end, runErr == nil)
 	return record, errors.Join(runErr, err)
 }
 
@@ -143,9 +142,24 @@ func (h *history) retry(ctx context.Context, p *simProcess) (checkpoint.Pass, er
 	runErr := engine.Retry(ctx, passes, pass, observer)
 	sent, throttled, _ := engine.Requests()
 	end := checkpoint.RunEnd{ID: p.id, Requests: sent, Throttled: throttled}
-	record, err := rotate.ClosePass(context.WithoutCancel(ctx), passes, pass, end, runErr == nil &&
-		pass.Status == checkpoint.Finished)
+	record, err := closePass(context.WithoutCancel(ctx), passes, pass, end,
+		runErr == nil && pass.Status == checkpoint.Finished)
 	return record, errors.Join(runErr, err)
+}
+
+// closePass ends a run of a pass, like cmd/rotator.
+func closePass(
+	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, end checkpoint.RunEnd,
+	complete bool,
+) (checkpoint.Pass, error) {
+	if !complete {
+		return rotate.ClosePass(ctx, passes, pass, end, nil)
+	}
+	records, err := passes.Records(ctx, pass)
+	if err != nil {
+		return pass, err
+	}
+	return rotate.ClosePass(ctx, passes, pass, end, records)
 }
 
 // target returns the only target, without a writer. Slots that headers or shared answers
