@@ -148,8 +148,12 @@ func (s *session) alikeText(e *rotate.AlikeError) string {
 // cause returns the probable cause of a reason, and what to correct.
 func cause(e *rotate.AlikeError) string {
 	switch e.Reason {
-	case "source-other-context", "missing-context":
-		return "context is probably wrong"
+	case "missing-context":
+		return cmp.Or(e.Detail, "the item lacks an attribute that context names") + ". Name a " +
+			"value that each item has, or write a constant without ${}"
+	case "source-other-context":
+		return "context is probably wrong. Write each pair that the application passes to " +
+			"Encrypt, and no other; KMS does not report which pair differs"
 	case "destination-other-context":
 		return "they are under the destination key; destination_context, or context without " +
 			"one, is probably wrong"

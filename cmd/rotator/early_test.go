@@ -111,9 +111,11 @@ func TestWrongJobFileStopsEarly(t *testing.T) {
 	}{
 		"context": {"old", wrongRows("app: pay", "app: shop"), []string{
 			"job.yaml:9:29: targets[0].slots[0].context: rows, slots[0]: the first 50",
-			"slots are all failed/source-other-context: context is probably wrong (for example"}},
+			"slots are all failed/source-other-context: context is probably wrong. Write each " +
+				"pair that the application passes to Encrypt"}},
 		"missing context": {"old", wrongRows("app: pay", `app: "${tenant}"`), []string{
-			"failed/missing-context: context is probably wrong"}},
+			"failed/missing-context: the encryption context needs ${tenant}, but the item has no " +
+				"attribute tenant. Name a value that each item has"}},
 		"format": {"old", wrongRows("raw", "base64"), []string{
 			"targets[0].slots[0]: ", "format or path is probably wrong"}},
 		"path": {"old", wrongRows("secret", "note"), []string{"failed/wrong-type"}},

@@ -238,9 +238,31 @@ func (s *Summary) SetNear(near []checkpoint.NearNames) {
 	}
 }
 
-// finish adds similar names and advice to the sentence.
-func (u *Unproven) finish() {
-	if u.Reason == NotCounted {
+// missingContext returns the detail of a slot of an unproven rule whose item lacks what the
+// encryption context names, or "". It requires that the examples are set.
+func (s *Summary) missingContext(u Unproven) string {
+	for _, r := range s.Reasons {
+		if r.Reason != "missing-context" || !strings.HasPrefix(u.Rule, "slots[") {
+			continue
+		}
+		for _, e := range r.Examples {
+			if e.Target == u.Target && e.Path == u.Place {
+				return e.Detail
+			}
+		}
+	}
+	return ""
+}
+
+// finish adds similar names and advice to the sentence. context is what an item lacks for the
+// encryption context, or "".
+func (u *Unproven) finish(context string) {
+	switch {
+	case u.Reason == NotCounted:
+		return
+	case context != "":
+		u.Sentence += " For example, " + context + ". Correct context at the entry of slots: " +
+			"name a value that each item has, or write a constant without ${}."
 		return
 	}
 	if len(u.Near) > 0 {

@@ -375,7 +375,7 @@ func (s *Summary) Conclude() {
 		})
 	}
 	for i := range s.NotProven {
-		s.NotProven[i].finish()
+		s.NotProven[i].finish(s.missingContext(s.NotProven[i]))
 	}
 	s.Converged = s.Status == Complete && s.Slots.Rotated == 0 && s.Slots.Remaining == 0 &&
 		s.Unaccepted() == 0 && len(s.NotProven) == 0 && !s.doubtful && s.OldVersionsLeft() == 0

@@ -69,6 +69,7 @@ type AlikeError struct {
 	Key     string // of the first slot, if known
 	Ref     scan.Ref
 	Path    string // in the item
+	Detail  string // of the first slot of this run
 }
 
 func (e *AlikeError) Error() string {
@@ -295,6 +296,7 @@ func (e *early) countVerdict(
 	f.mu.Lock()
 	if f.alike.Ref == "" {
 		f.alike.Ref, f.alike.Path, f.alike.Key = ref, reencrypt.Clip(slot.Path), v.Key
+		f.alike.Detail = reencrypt.Clip(v.Detail)
 	}
 	f.mu.Unlock()
 	if !f.add(what, 1) || f.disabled.Load() {

@@ -109,8 +109,8 @@ func (f *facts) verifyExact() []Step {
 
 func (f *facts) correctRules() []Step {
 	return []Step{
-		{"Correct the path, prefix or format in the job file, or set may_be_empty: true there.",
-			""},
+		{"Correct the path, prefix, format or context in the job file as the result states, or " +
+			"set may_be_empty: true there.", ""},
 		{"Look again.", f.rotator("verify")},
 	}
 }
