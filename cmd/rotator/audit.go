@@ -162,6 +162,9 @@ func readOnlyPass(
 		return nil, err
 	}
 	s.contents = digests
+	if err := c.checkEvidence(ctx, job); err != nil {
+		c.logger.Warn("rotator run would stop: " + c.secrets.Text(c.headline(err)))
+	}
 	if command == "audit" {
 		s.noteUnprobed()
 	}

@@ -41,6 +41,24 @@ func (s streams) evidenceStore(
 		true, nil
 }
 
+// checkEvidence returns an error with the line of the job file if evidence names a bucket that does
+// not exist. Otherwise a run would notice it only when it uploads its first segment.
+func (s streams) checkEvidence(ctx context.Context, job *config.Job) error {
+	if job.Evidence == "" {
+		return nil // it is the bucket of the checkpoint, or none
+	}
+	ctx, cancel := context.WithTimeout(ctx, hintTime)
+	defer cancel()
+	store, ok, err := s.evidenceStore(ctx, job)
+	if err != nil || !ok {
+		return nil // startUploads logs the error
+	}
+	if err := store.Check(ctx); err != nil {
+		return problem(job, "evidence", err.Error())
+	}
+	return nil
+}
+
 // startUploads begins to upload the closed segments of the audit log in the background. If they
 // stay on this machine although other machines share the checkpoint, it logs this.
 func (s *state) startUploads(ctx context.Context, job *config.Job) {

@@ -46,6 +46,9 @@ func openState(ctx context.Context, c *jobFlags, job *config.Job) (*state, error
 	if dir, err := filepath.Abs(s.dir); err == nil {
 		s.dir = dir
 	}
+	if err := c.checkEvidence(ctx, job); err != nil {
+		return nil, err
+	}
 	opened := s.openFile
 	if job.CheckpointLocation().Shared() {
 		s.lease = time.Duration(job.Lease)

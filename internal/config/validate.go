@@ -307,7 +307,7 @@ func (c *checker) evidence() {
 	}
 	location, wrong := parseLocation(c.job.Evidence)
 	if location.Bucket == "" {
-		c.add("evidence", "must be s3://BUCKET/PREFIX, or local")
+		c.add("evidence", "must be s3://BUCKET, s3://BUCKET/PREFIX or local")
 		return
 	}
 	if wrong != "" {

@@ -101,6 +101,28 @@ var errMissing = errors.New("the object does not exist")
 // is incomplete.
 const attempts = 3
 
+// BucketError reports that the bucket of a Store cannot be used.
+type BucketError struct{ Detail string }
+
+func (e *BucketError) Error() string { return e.Detail }
+
+// Check returns a *BucketError if the bucket does not exist or is in another Region. It returns nil
+// if this is not known, because access is denied or S3 does not respond.
+func (s *Store) Check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	defer cancel()
+	_, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket})
+	switch awserr.Status(err) {
+	case http.StatusNotFound:
+		return &BucketError{fmt.Sprintf("there is no bucket %s; create it, or correct the name",
+			s.bucket)}
+	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
+		return &BucketError{fmt.Sprintf("bucket %s is not in %s; append ?region= with its Region",
+			s.bucket, s.client.Options().Region)}
+	}
+	return nil
+}
+
 // Put uploads the content of a segment. An object that exists is never replaced. The result is nil
 // if it has the same content, and a *ContentError if it has another one. If the outcome of a
 // request is unknown, Put reads the object.
