@@ -15,6 +15,7 @@ import (
 	"rotator/internal/config"
 	"rotator/internal/evidence"
 	"rotator/internal/plural"
+	"rotator/internal/report"
 	"rotator/internal/report/auditlog"
 )
 
@@ -27,6 +28,7 @@ type logCheck struct {
 	logs  []markedLog
 	marks []auditlog.Mark // of all logs
 	read  []readLog
+	moves *auditlog.Moves
 	wrong []string // what is damaged or missing
 }
 
@@ -44,22 +46,31 @@ type readLog struct {
 	*auditlog.Extent
 }
 
-// checkLogs verifies every audit log of a pass, and that each log contains every line that the
-// checkpoint has recorded. The error names each log that is damaged or lacks lines.
+// checkLogs verifies every audit log of a pass, that each log contains every line that the
+// checkpoint has recorded, and that the logs prove the number of moved slots. The error names each
+// log that is damaged or lacks lines. proven is the result of report.CompareMoves.
 func (c *jobFlags) checkLogs(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, record checkpoint.Pass,
-) (notes []string, err error) {
+) (notes []string, proven string, err error) {
+	moved, err := passes.Moved(ctx, record) // before the logs, which contain more than it
+	if err != nil {
+		return nil, "", &storageError{what: "read the checkpoint", err: err}
+	}
 	known, err := passes.Logs(ctx, record)
 	if err != nil {
-		return nil, &storageError{what: "read the checkpoint", err: err}
+		return nil, "", &storageError{what: "read the checkpoint", err: err}
 	}
-	check := &logCheck{job: job, began: record.Started}
+	check := &logCheck{
+		job:   job,
+		began: record.Started,
+		moves: auditlog.NewMoves(record.Number, record.Started, clockError),
+	}
 	check.group(known)
 	if check.store, _, err = c.evidenceStore(ctx, job); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if err := check.readHere(); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	unread := check.readUploaded(ctx)
 	damaged := len(check.wrong) > 0
@@ -69,16 +80,36 @@ func (c *jobFlags) checkLogs(
 	notes = check.notes()
 	switch {
 	case unread != nil && !damaged && len(check.wrong) > 0:
-		return nil, unread // the missing lines can be in the uploaded logs
+		return nil, "", unread // the missing lines can be in the uploaded logs
 	case len(check.wrong) > 0:
-		return nil, &outcomeError{code: exitInternal, text: fmt.Sprintf(
+		return nil, "", &outcomeError{code: exitInternal, text: fmt.Sprintf(
 			"the audit log is not intact: %s", strings.Join(check.wrong, "; "))}
 	case unread != nil:
 		notes = append(notes, fmt.Sprintf("every line that the checkpoint has recorded is on this "+
 			"machine; the uploaded audit logs could not be read: %s",
 			c.secrets.Text(c.headline(unread))))
 	}
-	return notes, nil
+	proven, err = report.CompareMoves(record.Number, moved, check.logged())
+	if err != nil {
+		return nil, "", &outcomeError{code: exitInternal, text: err.Error()}
+	}
+	return notes, proven, nil
+}
+
+// logged returns what the logs prove about moved slots.
+func (k *logCheck) logged() report.Logged {
+	l := report.Logged{
+		Writes: k.moves.Writes(),
+		Slots:  k.moves.Slots(),
+		Before: k.moves.Before(),
+	}
+	for _, log := range k.logs {
+		if log.last.ID == "" {
+			l.Missing = "an earlier version of rotator worked on the pass, and did not record " +
+				"every log"
+		}
+	}
+	return l
 }
 
 // group adds the recorded lines, by log. It leaves out logs without recorded lines.
@@ -132,7 +163,7 @@ func (k *logCheck) readHere() error {
 	}
 	slices.Sort(paths)
 	for _, path := range slices.Compact(paths) {
-		extent, err := auditlog.Measure(path, k.marks...)
+		extent, err := k.moves.Measure(path, k.marks...)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -176,7 +207,7 @@ func (k *logCheck) readUploaded(ctx context.Context) error {
 // readLog verifies one uploaded log.
 func (k *logCheck) readLog(ctx context.Context, log evidence.Log) error {
 	name := k.store.Place() + log.ID
-	extent, err := auditlog.MeasureSegments(k.store.Segments(ctx, log), k.marks...)
+	extent, err := k.moves.MeasureSegments(k.store.Segments(ctx, log), k.marks...)
 	service := (*evidence.ServiceError)(nil)
 	if errors.As(err, &service) {
 		return &storageError{what: "read the uploaded audit logs", err: err}

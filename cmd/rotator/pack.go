@@ -143,7 +143,7 @@ func (f *packFlags) gather(
 		return p, f.hash(&p)
 	}
 	if !f.noLogs {
-		p.logs, err = c.logsForPack(ctx, passes, job)
+		p.logs, err = c.logsForPack(ctx, passes, job, f.pass, &p.document.Notes)
 	}
 	return p, err
 }

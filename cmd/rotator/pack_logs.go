@@ -26,9 +26,10 @@ type namedLog struct {
 }
 
 // logsForPack returns the audit logs of a job: those that are readable here, and uploaded ones that
-// are not. Those of the last pass must be intact and complete.
+// are not. Those of the last pass, and of the given pass if it is not 0, must be intact and
+// complete. It adds to the notes which moves they prove.
 func (c *jobFlags) logsForPack(
-	ctx context.Context, passes *checkpoint.Passes, job *config.Job,
+	ctx context.Context, passes *checkpoint.Passes, job *config.Job, pass int, notes *[]string,
 ) (logs []namedLog, err error) {
 	record, err := passes.Last(ctx)
 	if errors.Is(err, checkpoint.ErrNotFound) {
@@ -37,8 +38,21 @@ func (c *jobFlags) logsForPack(
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}
 	}
-	if _, err := c.checkLogs(ctx, passes, job, record); err != nil {
-		return nil, err
+	checked := []checkpoint.Pass{record}
+	if pass > 0 && pass != record.Number {
+		if record, err = keptPass(ctx, passes, job, pass); err != nil {
+			return nil, err
+		}
+		checked = append(checked, record)
+	}
+	for _, record := range checked {
+		_, proven, err := c.checkLogs(ctx, passes, job, record)
+		if err != nil {
+			return nil, err
+		}
+		if proven != "" {
+			*notes = append(*notes, proven)
+		}
 	}
 	files, err := logsOf(job)
 	if err != nil {

@@ -195,11 +195,14 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 		return err
 	}
 	if o.check {
-		notes, err := c.checkLogs(ctx, passes, job, record)
+		notes, proven, err := c.checkLogs(ctx, passes, job, record)
 		if err != nil {
 			return err
 		}
 		summary.Notes = append(summary.Notes, notes...)
+		if proven != "" {
+			summary.Notes = append(summary.Notes, proven)
+		}
 	}
 	if o.verdict, err = o.verdict.ask(ctx, c, job); err != nil {
 		return err

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +106,63 @@ func withOneLess(t *testing.T, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// withOneMore returns the progress of a partition with one moved slot more, and the right
+// checksum.
+func withOneMore(t *testing.T, data []byte) []byte {
+	t.Helper()
+	var record struct{ Content json.RawMessage }
+	if err := json.Unmarshal(data, &record); err != nil {
+		t.Fatal(err)
+	}
+	slots := regexp.MustCompile(`"seen":(\d+),"rotated":(\d+)`).FindSubmatch(record.Content)
+	if slots == nil {
+		t.Fatalf("no moved slots: %s", record.Content)
+	}
+	seen, _ := strconv.Atoi(string(slots[1]))
+	moved, _ := strconv.Atoi(string(slots[2]))
+	changed := bytes.Replace(record.Content, slots[0],
+		fmt.Appendf(nil, `"seen":%d,"rotated":%d`, seen+1, moved+1), 1)
+	data, err := checkpoint.Encode("progress", json.RawMessage(changed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestCountedMovesAreProven: a count of moved slots that the audit logs do not prove is refused
+// with both figures before anything is printed or written.
+func TestCountedMovesAreProven(t *testing.T) {
+	t.Parallel()
+	b := proven(t, "")
+	_, out, _ := b.rotator(t, exitDone, "report", "--check")
+	const proof = "pass 1 counts 5 slots as moved, and the audit logs prove that: " +
+		"they have 5 writes"
+	if !strings.Contains(out, proof) {
+		t.Errorf("report --check: %s", out)
+	}
+	b.rotator(t, exitDone, "evidence", "--out", "pack", "--read-pass", "1")
+	if text := b.read(t, "pack/report.txt"); !strings.Contains(strings.Join(strings.Fields(text),
+		" "), proof) {
+		t.Errorf("the pack does not state what its logs prove: %s", text)
+	}
+	wrong := func(data []byte) []byte { return withOneMore(t, data) }
+	b.change(t, "jobs/crash/pass/1/partition/0/0", wrong, func() {
+		for _, args := range [][]string{
+			{"report", "--check"},
+			{"evidence", "--out", "wrong", "--read-pass", "1"},
+		} {
+			_, out, log := b.rotator(t, exitInternal, args...)
+			if out != "" || !strings.Contains(log,
+				"pass 1 counts 6 slots as moved, but the audit logs prove 5") {
+				t.Errorf("%v: %q, %s", args, out, log)
+			}
+		}
+	})
+	if _, err := os.Stat(filepath.Join(b.dir, "wrong")); !os.IsNotExist(err) {
+		t.Errorf("a pack was written (%v)", err)
+	}
 }
 
 // TestGateKnowsLiveRuns: while a run is working that has not saved anything, there is no proof, not

@@ -97,11 +97,13 @@ func NewSubject(
 	return s
 }
 
+// MaxPath is the maximum length of a path in records, in bytes.
+const MaxPath = 4096
+
 // Clip limits the length of a path for records. Names in documents can have any length.
 func Clip(path string) string {
-	const most = 4096
-	if len(path) <= most {
+	if len(path) <= MaxPath {
 		return path
 	}
-	return strings.ToValidUTF8(path[:most], "") // without a part of a character
+	return strings.ToValidUTF8(path[:MaxPath], "") // without a part of a character
 }

@@ -189,23 +189,6 @@ func (d *simDisk) losePower() {
 	d.lines = slices.DeleteFunc(d.lines, func(l simLine) bool { return !l.synced })
 }
 
-// writes returns the number of writes of a pass according to the logs, and the number of those that
-// moved a slot again. Each item has one slot.
-func (h *history) writes(pass int) (writes, again int64) {
-	blobs, slots := map[string]bool{}, map[scan.Ref]bool{}
-	for _, disk := range h.disks {
-		disk.mu.Lock()
-		for _, l := range disk.lines {
-			if l.written && l.record.Pass == pass {
-				blobs[string(l.record.Ref)+" "+l.record.After] = true
-				slots[l.record.Ref] = true
-			}
-		}
-		disk.mu.Unlock()
-	}
-	return int64(len(blobs)), int64(len(blobs) - len(slots))
-}
-
 // simLog is the audit log as opened by a process. It knows the lines that the log had then.
 type simLog struct {
 	*simProcess
@@ -246,10 +229,15 @@ func (d *simDisk) open(p *simProcess) *simLog {
 
 // save is checkpoint.TrackOptions.BeforeSave.
 func (l *simLog) save(context.Context) (checkpoint.AuditLog, error) {
+	return l.mark(), l.Sync()
+}
+
+// mark returns the last line of the log, which has the name of its machine.
+func (l *simLog) mark() checkpoint.AuditLog {
 	l.disk.mu.Lock()
-	kept := checkpoint.AuditLog{Host: fmt.Sprint(l.machine), Lines: int64(len(l.disk.lines))}
-	l.disk.mu.Unlock()
-	return kept, l.Sync()
+	defer l.disk.mu.Unlock()
+	name := fmt.Sprint(l.machine)
+	return checkpoint.AuditLog{Host: name, ID: name, Lines: int64(len(l.disk.lines))}
 }
 
 // setMarks sets which lines the checkpoint confirms.

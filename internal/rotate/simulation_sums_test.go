@@ -7,6 +7,7 @@ import (
 	"rotator/internal/checkpoint"
 	"rotator/internal/reencrypt"
 	"rotator/internal/report"
+	"rotator/internal/report/auditlog"
 	"rotator/internal/verdict"
 )
 
@@ -40,6 +41,57 @@ func checkSums(t *testing.T, what string, s *report.Summary) {
 		}
 	}
 	checkVerdict(t, what, s, pass)
+}
+
+// logged returns what the audit logs of all machines prove about the moves of a pass.
+func (h *history) logged(pass checkpoint.Pass) report.Logged {
+	moves := auditlog.NewMoves(pass.Number, pass.Started, 0)
+	for _, disk := range h.disks {
+		disk.mu.Lock()
+		for _, l := range disk.lines {
+			if l.written {
+				moves.Add(l.record)
+			}
+		}
+		disk.mu.Unlock()
+	}
+	return report.Logged{Writes: moves.Writes(), Slots: moves.Slots(), Before: moves.Before()}
+}
+
+// checkMoves checks that the audit logs prove the count of moved slots, as report --check does. It
+// also checks that a larger count is refused.
+func (h *history) checkMoves(t *testing.T, passes *checkpoint.Passes, pass checkpoint.Pass) {
+	t.Helper()
+	logged := h.logged(pass)
+	counted, err := passes.Moved(t.Context(), pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := report.CompareMoves(pass.Number, counted, logged); err != nil {
+		t.Errorf("%v: %+v, %+v", err, counted, logged)
+	}
+	if counted.Slots > logged.Slots || counted.LogsLeftOut {
+		t.Errorf("pass %d counts %+v, but the logs of all machines prove %+v", pass.Number, counted,
+			logged)
+	}
+	h.countMoves(counted, logged)
+	counted.Slots = logged.Slots + counted.ByRetries + 1
+	if _, err := report.CompareMoves(pass.Number, counted, logged); err == nil {
+		t.Errorf("pass %d: %+v is accepted, but the logs prove %+v", pass.Number, counted, logged)
+	}
+}
+
+// countMoves counts the relations of a count and the logs that histories must have.
+func (h *history) countMoves(counted checkpoint.Moved, logged report.Logged) {
+	switch {
+	case logged.Slots > counted.Slots:
+		h.count("logs prove more moves")
+	case counted.Once && logged.Slots > 0:
+		h.count("moves of one run")
+	}
+	if logged.Writes > logged.Slots {
+		h.count("moved again")
+	}
 }
 
 // checkVerdict checks that no verdict rests on figures that have ciphertexts under the source key.

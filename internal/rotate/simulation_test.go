@@ -125,7 +125,8 @@ func TestSimulation(t *testing.T) {
 		"replace refused", "replace lost", "reencrypt refused", "reencrypt lost",
 		"load refused", "load lost", "page refused", "page lost",
 		"ledger retried, contested false", "ledger retried, contested true",
-		"partition handed over", "idle beside busy", "division not seen"} {
+		"partition handed over", "idle beside busy", "division not seen",
+		"logs prove more moves", "moves of one run"} {
 		if seed-first >= 300 && occurrences[what] == 0 {
 			t.Errorf("no history had %q: this fault has no effect", what)
 		}

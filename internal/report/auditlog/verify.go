@@ -104,6 +104,7 @@ type Extent struct {
 	Gaps  []Gap  // in the order of the lines
 
 	hashes map[int64]string // of the lines that marks name
+	moves  *Moves           // nil: moves are not counted
 }
 
 // Gap is a part of a log that is missing, between segments that exist.
@@ -136,16 +137,23 @@ func (e *Extent) learn(number int64, text []byte) error {
 		e.hashes[number] = string(hashOf(text))
 	}
 	e.Lines = number
+	e.moves.learn(text)
 	return nil
 }
 
 // Measure verifies all segments of the log at path. The result knows whether the log has the lines
 // of the marks. The error is a *ChainError for a damaged log.
 func Measure(path string, marks ...Mark) (e *Extent, err error) {
+	return (*Moves)(nil).Measure(path, marks...)
+}
+
+// Measure is like the function Measure, and adds the writes of the log to m.
+func (m *Moves) Measure(path string, marks ...Mark) (e *Extent, err error) {
 	for range maxWalks {
 		var changed bool
 		var r *reader
 		e = newExtent(marks)
+		e.moves = m
 		if r, changed, err = walk(path, e.learn); changed {
 			continue
 		}
@@ -162,7 +170,13 @@ func Measure(path string, marks ...Mark) (e *Extent, err error) {
 // segment is a gap, and no error. The error is a *ChainError for a damaged segment, or that of
 // ClosedSegment.Open.
 func MeasureSegments(segments []ClosedSegment, marks ...Mark) (*Extent, error) {
+	return (*Moves)(nil).MeasureSegments(segments, marks...)
+}
+
+// MeasureSegments is like the function MeasureSegments, and adds the writes of the log to m.
+func (m *Moves) MeasureSegments(segments []ClosedSegment, marks ...Mark) (*Extent, error) {
 	e := newExtent(marks)
+	e.moves = m
 	r := newReader(newChain(0, genesis), e.learn)
 	next := int64(1)
 	for _, s := range segments {
