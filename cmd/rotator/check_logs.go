@@ -46,19 +46,26 @@ type readLog struct {
 	*auditlog.Extent
 }
 
+// checkedLogs are audit logs in which checkLogs found nothing wrong.
+type checkedLogs struct {
+	notes  []string
+	proven string // the result of report.CompareMoves
+	result *report.LogCheck
+}
+
 // checkLogs verifies every audit log of a pass, that each log contains every line that the
 // checkpoint has recorded, and that the logs prove the number of moved slots. The error names each
-// log that is damaged or lacks lines. proven is the result of report.CompareMoves.
+// log that is damaged or lacks lines.
 func (c *jobFlags) checkLogs(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, record checkpoint.Pass,
-) (notes []string, proven string, err error) {
+) (checked checkedLogs, err error) {
 	moved, err := passes.Moved(ctx, record) // before the logs, which contain more than it
 	if err != nil {
-		return nil, "", &storageError{what: "read the checkpoint", err: err}
+		return checked, &storageError{what: "read the checkpoint", err: err}
 	}
 	known, err := passes.Logs(ctx, record)
 	if err != nil {
-		return nil, "", &storageError{what: "read the checkpoint", err: err}
+		return checked, &storageError{what: "read the checkpoint", err: err}
 	}
 	check := &logCheck{
 		job:   job,
@@ -67,33 +74,50 @@ func (c *jobFlags) checkLogs(
 	}
 	check.group(known)
 	if check.store, _, err = c.evidenceStore(ctx, job); err != nil {
-		return nil, "", err
+		return checked, err
 	}
 	if err := check.readHere(); err != nil {
-		return nil, "", err
+		return checked, err
 	}
 	unread := check.readUploaded(ctx)
 	damaged := len(check.wrong) > 0
 	for _, log := range check.logs {
 		check.compare(log)
 	}
-	notes = check.notes()
+	checked.notes, checked.result = check.notes(), check.result()
 	switch {
 	case unread != nil && !damaged && len(check.wrong) > 0:
-		return nil, "", unread // the missing lines can be in the uploaded logs
+		return checked, unread // the missing lines can be in the uploaded logs
 	case len(check.wrong) > 0:
-		return nil, "", &outcomeError{code: exitInternal, text: fmt.Sprintf(
+		return checked, &outcomeError{code: exitInternal, text: fmt.Sprintf(
 			"the audit log is not intact: %s", strings.Join(check.wrong, "; "))}
 	case unread != nil:
-		notes = append(notes, fmt.Sprintf("every line that the checkpoint has recorded is on this "+
-			"machine; the uploaded audit logs could not be read: %s",
+		checked.notes = append(checked.notes, fmt.Sprintf("every line that the checkpoint has "+
+			"recorded is on this machine; the uploaded audit logs could not be read: %s",
 			c.secrets.Text(c.headline(unread))))
 	}
-	proven, err = report.CompareMoves(record.Number, moved, check.logged())
+	checked.proven, err = report.CompareMoves(record.Number, moved, check.logged())
 	if err != nil {
-		return nil, "", &outcomeError{code: exitInternal, text: err.Error()}
+		return checked, &outcomeError{code: exitInternal, text: err.Error()}
 	}
-	return notes, proven, nil
+	return checked, nil
+}
+
+// addTo adds the result to a summary.
+func (l checkedLogs) addTo(s *report.Summary) {
+	s.LogCheck, s.Notes = l.result, append(s.Notes, l.notes...)
+	if l.proven != "" {
+		s.Notes = append(s.Notes, l.proven)
+	}
+}
+
+// result returns the result of a check that found nothing wrong.
+func (k *logCheck) result() *report.LogCheck {
+	r := &report.LogCheck{Intact: len(k.logs) > 0, Logs: len(k.logs)}
+	for _, log := range k.logs {
+		r.Lines += log.last.Lines
+	}
+	return r
 }
 
 // logged returns what the logs prove about moved slots.

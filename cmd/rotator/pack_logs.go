@@ -38,20 +38,20 @@ func (c *jobFlags) logsForPack(
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}
 	}
-	checked := []checkpoint.Pass{record}
+	records := []checkpoint.Pass{record}
 	if pass > 0 && pass != record.Number {
 		if record, err = keptPass(ctx, passes, job, pass); err != nil {
 			return nil, err
 		}
-		checked = append(checked, record)
+		records = append(records, record)
 	}
-	for _, record := range checked {
-		_, proven, err := c.checkLogs(ctx, passes, job, record)
+	for _, record := range records {
+		checked, err := c.checkLogs(ctx, passes, job, record)
 		if err != nil {
 			return nil, err
 		}
-		if proven != "" {
-			*notes = append(*notes, proven)
+		if checked.proven != "" {
+			*notes = append(*notes, checked.proven)
 		}
 	}
 	files, err := logsOf(job)

@@ -195,14 +195,11 @@ func reportJob(ctx context.Context, c *jobFlags, job *config.Job, o reportOption
 		return err
 	}
 	if o.check {
-		notes, proven, err := c.checkLogs(ctx, passes, job, record)
+		checked, err := c.checkLogs(ctx, passes, job, record)
 		if err != nil {
 			return err
 		}
-		summary.Notes = append(summary.Notes, notes...)
-		if proven != "" {
-			summary.Notes = append(summary.Notes, proven)
-		}
+		checked.addTo(summary)
 	}
 	if o.verdict, err = o.verdict.ask(ctx, c, job); err != nil {
 		return err

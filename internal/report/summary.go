@@ -60,6 +60,8 @@ type Summary struct {
 	// Newer is a read-only pass that began later than the pass of this result; nil if none is
 	// known.
 	Newer *Newer `json:"newer,omitempty"`
+	// LogCheck is the result of report --check; nil without it.
+	LogCheck *LogCheck `json:"log_check,omitempty"`
 	// Notes qualify the figures: for example, checks that failed, or a writer that still uses
 	// a source key.
 	Notes []string `json:"notes,omitempty"`
@@ -70,6 +72,15 @@ type Summary struct {
 	any      bool // all keys except the destination are source keys
 	total    checkpoint.Counts
 	filtered int64 // items that include and exclude skipped, without complete
+}
+
+// LogCheck is the result of a check of the audit logs of a pass that found nothing wrong.
+type LogCheck struct {
+	// Intact is true if each log has an intact chain of hashes and all recorded lines. It is false
+	// if there is no log to check.
+	Intact bool  `json:"intact"`
+	Logs   int   `json:"logs"`
+	Lines  int64 `json:"lines"` // that the checkpoint has recorded, in all logs
 }
 
 // Newer is a read-only pass, and the command that prints its result.

@@ -58,6 +58,10 @@ func (s *Summary) Text(w io.Writer) error {
 // head writes the sentences about source keys, the unproven targets and rules, and the facts
 // about the pass.
 func (s *Summary) head(out *lines) {
+	if c := s.LogCheck; c != nil {
+		out.paragraph(c.sentence())
+		out.line("")
+	}
 	for _, v := range s.Verdicts {
 		out.verdict(v)
 		out.line("")
@@ -99,6 +103,16 @@ func (s *Summary) head(out *lines) {
 		out.fact("took", "%s (ended %s)", s.Ended.Sub(s.Started).Round(time.Millisecond),
 			s.Ended.Format(time.RFC3339))
 	}
+}
+
+// sentence states the result of the check.
+func (c LogCheck) sentence() string {
+	if !c.Intact {
+		return "audit log: nothing to check, because no run of the pass has saved anything yet."
+	}
+	return fmt.Sprintf("audit log: intact. %s %s all %s lines that the checkpoint has recorded. "+
+		"The notes name each log.", plural.Count(int64(c.Logs), "log"),
+		plural.Form(int64(c.Logs), "has", "have"), plural.Digits(c.Lines))
 }
 
 // figures writes the counts of targets, skipped items and keys.
