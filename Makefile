@@ -63,10 +63,13 @@ fuzz: ## fuzz every target for FUZZTIME (20s) each; `make test` runs their corpo
 		done; \
 	done
 
+DIVISIONS = TestTheSumKeepsToTheRate|TestSeveralRunsAreAsFastAsOne
+
 .PHONY: simulate
-simulate: ## simulate SEEDS (3000) histories of faults; kill at each durable step; in virtual time
-	$(GO) test ./internal/rotate -count 1 -run 'TestSimulation|TestCrashSweep' -v -args \
-		-seeds=$(SEEDS) -every=1
+simulate: ## SEEDS (3000) histories of faults, kills at each durable step, rates; in virtual time
+	$(GO) test ./internal/rotate -count 1 -run 'TestSimulation|TestCrashSweep|$(DIVISIONS)' -v -args \
+		-seeds=$(SEEDS) -every=1 -divisions=60 -full
+	$(GO) test ./internal/flowcontrol -count 1 -run 'TestHiddenQuota|TestThrottlingSlows' -args -full
 
 .PHONY: torture
 torture: ## kill the real binary ROUNDS (50) times over each kind of checkpoint

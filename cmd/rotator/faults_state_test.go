@@ -278,8 +278,9 @@ func shortMemory(t *testing.T) {
 			Workers:   4,
 			Rate:      50000,
 			Env:       []string{"GOMEMLIMIT=40MiB"},
+			Memory:    true,
 		})
-		return toTheEnd(t, w).MaxRSS
+		return toTheEnd(t, w).MaxRSS(t)
 	}
 	few, many := peak(400), peak(2000)
 	t.Logf("%d MiB for 400 items, %d MiB for 2000", few>>20, many>>20)

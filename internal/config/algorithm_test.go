@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
@@ -39,6 +40,28 @@ func TestAlgorithmsOfKMS(t *testing.T) {
 	for _, algorithm := range asymmetricAlgorithms() {
 		if !slices.Contains(algorithms, types.EncryptionAlgorithmSpec(algorithm)) {
 			t.Errorf("KMS has no algorithm %s", algorithm)
+		}
+	}
+}
+
+// TestKeyForms: a key is a key ID or an alias, each also as an ARN. The name of an alias has at
+// most 250 bytes.
+func TestKeyForms(t *testing.T) {
+	const arn = "arn:aws:kms:eu-west-1:111122223333:"
+	id, multi := "12345678-1234-1234-1234-123456789012", "mrk-"+strings.Repeat("a", 32)
+	longest := strings.Repeat("a", 250)
+	for key, want := range map[string]bool{
+		id: true, multi: true, arn + "key/" + id: true, arn + "key/" + multi: true,
+		"alias/a": true, arn + "alias/a": true, "alias/" + longest: true,
+		arn + "alias/" + longest: true,
+
+		"": false, "a": false, longest + "a": false, "alias/": false, arn + id: false,
+		arn + "key/alias/a": false, "key/" + id: false, "alias/" + longest + "a": false,
+		arn + "alias/" + longest + "a": false, "alias/a b": false, " alias/a": false,
+	} {
+		c := &checker{job: &Job{}}
+		if c.key("key", key); (len(c.list) == 0) != want {
+			t.Errorf("%q is accepted: %v, want %v", key, !want, want)
 		}
 	}
 }

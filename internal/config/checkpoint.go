@@ -56,12 +56,24 @@ func (j *Job) EvidenceLocation() (location CheckpointLocation, ok bool) {
 }
 
 var (
-	tableForm = regexp.MustCompile(`^([A-Za-z0-9_.-]{3,255}|` +
-		`arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]{12}:table/[A-Za-z0-9_.-]{3,255})$`)
+	// tableForm matches names and ARNs of tables. Its last group is the name, of any length: an
+	// expression that counts to 255 takes a millisecond to compile.
+	tableForm = regexp.MustCompile(
+		`^(arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:[0-9]{12}:table/)?([A-Za-z0-9_.-]+)$`)
 	bucketForm = regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$`)
 	// prefixForm matches keys that need no escaping.
 	prefixForm = regexp.MustCompile(`^[A-Za-z0-9!_.*'()/-]*$`)
 )
+
+// isTable reports whether text is the name or the ARN of a table.
+func isTable(text string) bool {
+	form := tableForm.FindStringSubmatch(text)
+	if form == nil {
+		return false
+	}
+	name := form[len(form)-1]
+	return len(name) >= 3 && len(name) <= 255
+}
 
 // parseLocation parses the location of a checkpoint. wrong is the problem, or "".
 func parseLocation(text string) (location CheckpointLocation, wrong string) {
@@ -74,7 +86,7 @@ func parseLocation(text string) (location CheckpointLocation, wrong string) {
 	rest, query, _ := strings.Cut(text, "?")
 	if table, ok := strings.CutPrefix(rest, dynamoDBScheme); ok {
 		location.Table = table
-		if !tableForm.MatchString(table) {
+		if !isTable(table) {
 			wrong = fmt.Sprintf("%q is not the name or ARN of a table; set dynamodb://TABLE", table)
 		}
 	} else if name, ok := strings.CutPrefix(rest, s3Scheme); ok {

@@ -6,9 +6,12 @@ import (
 )
 
 func TestCheckpointLocations(t *testing.T) {
+	longTable := strings.Repeat("x", 255)
 	for text, want := range map[string]CheckpointLocation{
 		"file:x/state.db":            {File: "x/state.db"},
 		"dynamodb://rotator-state":   {Table: "rotator-state"},
+		"dynamodb://abc":             {Table: "abc"},
+		"dynamodb://" + longTable:    {Table: longTable},
 		"dynamodb://a.b?region=eu-1": {Table: "a.b", Region: "eu-1"},
 		"dynamodb://arn:aws:dynamodb:eu-west-1:111122223333:table/state": {
 			Table: "arn:aws:dynamodb:eu-west-1:111122223333:table/state",
@@ -35,6 +38,8 @@ func TestCheckpointLocations(t *testing.T) {
 		"dynamodb:state":                     "must be file:PATH",
 		"dynamodb://":                        "not the name or ARN of a table",
 		"dynamodb://no spaces":               "not the name or ARN of a table",
+		"dynamodb://ab":                      "not the name or ARN of a table",
+		"dynamodb://" + longTable + "x":      "not the name or ARN of a table",
 		"s3://":                              "not the name of a bucket",
 		"s3://UPPER/x":                       "not the name of a bucket",
 		"s3://bucket/a b":                    "the prefix",

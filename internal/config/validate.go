@@ -182,23 +182,29 @@ func (c *checker) keys() {
 	c.region()
 }
 
-const keyID = `(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`
+const (
+	keyID  = `(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`
+	keyARN = `arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:`
+	// longestAlias is the maximum length of the name of an alias in bytes. It is no part of the
+	// expressions: an expression that counts to 250 takes a millisecond to compile.
+	longestAlias = 250
+)
 
-// The forms of a KeyId (API_ReEncrypt, API_CreateAlias).
+// The forms of a KeyId (API_ReEncrypt, API_CreateAlias). The last group is the name of an alias.
 var (
-	keyForms = regexp.MustCompile(`^(` + keyID + `|alias/[A-Za-z0-9/_-]{1,250}|` +
-		`arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:` +
-		`(key/` + keyID + `|alias/[A-Za-z0-9/_-]{1,250}))$`)
-	aliasEnd = regexp.MustCompile(`^[A-Za-z0-9/_-]{1,250}$`)
+	keyForms = regexp.MustCompile(
+		`^((` + keyARN + `key/)?` + keyID + `|(` + keyARN + `)?alias/([A-Za-z0-9/_-]+))$`)
+	aliasEnd = regexp.MustCompile(`^[A-Za-z0-9/_-]+$`)
 )
 
 func (c *checker) key(field, key string) {
-	if keyForms.MatchString(key) {
+	form := keyForms.FindStringSubmatch(key)
+	if form != nil && len(form[len(form)-1]) <= longestAlias {
 		return
 	}
 	detail := fmt.Sprintf(
 		"%q is not a key; set a key ID, a key ARN, alias/NAME or an alias ARN", key)
-	if aliasEnd.MatchString(key) {
+	if len(key) <= longestAlias && aliasEnd.MatchString(key) {
 		detail += fmt.Sprintf("; did you mean alias/%s?", key)
 	}
 	c.add(field, detail)

@@ -2,6 +2,7 @@ package flowcontrol
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -212,11 +213,16 @@ func services(quota int) map[string]func() service {
 	}
 }
 
+var full = flag.Bool("full", false, "test with large quotas too")
+
 // underQuotas runs a test for several quotas, kinds of services, rates above the quota, and
 // numbers of workers.
 func underQuotas(t *testing.T, test func(t *testing.T, l *load, serve service, quota float64)) {
-	quotas := []int{50, 400, 2000}
-	if testing.Short() {
+	quotas := []int{50, 400}
+	switch {
+	case *full:
+		quotas = append(quotas, 2000)
+	case testing.Short():
 		quotas = quotas[:1]
 	}
 	for _, quota := range quotas {

@@ -29,7 +29,9 @@ type Process struct {
 	began    chan struct{} // closed when the process has been started
 	done     chan struct{} // closed when the process has ended
 	took     time.Duration // set before done is closed
-	peak     chan int64    // receives the peak memory in bytes when the process has ended
+	// peak receives the peak memory in bytes when the process has ended. nil without
+	// Config.Memory.
+	peak chan int64
 }
 
 // Result is the result of a command.
@@ -40,8 +42,20 @@ type Result struct {
 	// Summary is the JSON result on stdout. It is nil if there is none.
 	Summary *report.Summary
 	Took    time.Duration
-	// MaxRSS is the peak memory of the process in bytes.
-	MaxRSS int64
+	peak    int64 // peak memory in bytes; notMeasured without Config.Memory
+}
+
+// notMeasured is the peak memory of a command that was not measured.
+const notMeasured = -1
+
+// MaxRSS returns the peak memory of the process in bytes. The Config of its Env must have set
+// Memory.
+func (r Result) MaxRSS(t testing.TB) int64 {
+	t.Helper()
+	if r.peak == notMeasured {
+		t.Fatal("the memory was not measured; set Memory in the Config")
+	}
+	return r.peak
 }
 
 func (r Result) String() string {
@@ -100,13 +114,16 @@ func (p *Process) Begin(t testing.TB) *Process {
 	}
 	close(p.began)
 	t.Cleanup(p.Kill)
-	p.done, p.peak = make(chan struct{}), make(chan int64, 1)
+	p.done = make(chan struct{})
 	go func() {
 		_ = p.Wait() // End reads the exit code
 		p.took = time.Since(p.started)
 		close(p.done)
 	}()
-	go func() { p.peak <- peak(p.Process.Pid) }()
+	if p.env.config.Memory {
+		p.peak = make(chan int64, 1)
+		go func() { p.peak <- peak(p.Process.Pid) }()
+	}
 	return p
 }
 
@@ -167,8 +184,11 @@ func (p *Process) End(t testing.TB) Result {
 		Out:  p.out.String(),
 		Log:  p.log.String(),
 		Took: p.took,
+		peak: notMeasured,
 	}
-	r.MaxRSS = <-p.peak
+	if p.peak != nil {
+		r.peak = <-p.peak
+	}
 	var summary report.Summary
 	if json.Unmarshal([]byte(r.Out), &summary) == nil && summary.Command != "" {
 		r.Summary = &summary

@@ -109,6 +109,10 @@ type Config struct {
 	// Extra is added to the job file at the top level.
 	Extra string
 
+	// Memory measures the peak memory of commands (Result.MaxRSS). This takes processor time
+	// while they run.
+	Memory bool
+
 	// Command is the command line that runs rotator. Env has more environment variables for it.
 	// The default is the running test binary with ROTATOR_TEST_RUN=1. TestMain of this binary
 	// must run rotator if the variable is set.

@@ -19,14 +19,14 @@ const (
 	sweepHeaders = 1
 )
 
-var sweepEvery = flag.Int("every", 3,
-	"kill at every n-th durable step; at five times fewer steps with -short")
+var sweepEvery = flag.Int("every", 6,
+	"kill at every n-th durable step; with -short at half of these steps")
 
 // sweepStride returns the distance between the steps at which a crash sweep kills. The sweeps
 // begin at different steps.
 func sweepStride() int {
 	if testing.Short() {
-		return 5 * *sweepEvery
+		return 2 * *sweepEvery
 	}
 	return *sweepEvery
 }

@@ -14,8 +14,8 @@ import (
 	"rotator/internal/flowcontrol"
 )
 
-var divisions = flag.Uint64("divisions", 60,
-	"number of histories of divisions to simulate; with -short a sixth of it")
+var divisions = flag.Uint64("divisions", 20,
+	"number of histories of divisions to simulate; with -short half of it")
 
 // TestTheSumKeepsToTheRate simulates random histories of runs that join a pass, get work, have
 // no work, are paused for longer than their lease, die and leave. In no second do they send
@@ -24,7 +24,7 @@ var divisions = flag.Uint64("divisions", 60,
 func TestTheSumKeepsToTheRate(t *testing.T) {
 	first, last := uint64(1), *divisions
 	if testing.Short() {
-		last /= 6
+		last /= 2
 	}
 	if *oneSeed > 0 {
 		first, last = *oneSeed, *oneSeed

@@ -14,7 +14,8 @@ import (
 
 var (
 	oneSeed = flag.Uint64("seed", 0, "simulate only this seed, and print its history with -v")
-	seeds   = flag.Uint64("seeds", 150, "number of seeds to simulate; with -short a sixth of it")
+	seeds   = flag.Uint64("seeds", 60, "number of seeds to simulate; with -short a third of it")
+	full    = flag.Bool("full", false, "compare all groups of runs")
 )
 
 // checkEarlier checks that the passes before a pass remain closed, and their counts.
@@ -94,7 +95,7 @@ func TestSimulation(t *testing.T) {
 	oneProcessor(t)
 	first, last := uint64(1), *seeds
 	if testing.Short() {
-		last /= 6
+		last /= 3
 	}
 	if *oneSeed > 0 {
 		first, last = *oneSeed, *oneSeed

@@ -152,7 +152,14 @@ func copiesMutants() []mutant {
 
 // simulation are the arguments of go test for the simulation and the crash sweep.
 func simulation() []string {
-	return []string{"./internal/rotate", "-run", "TestSimulation$|TestCrashSweep"}
+	return []string{"./internal/rotate", "-run", "TestSimulation$|TestCrashSweep", "-args",
+		"-seeds=150", "-every=3"}
+}
+
+// divisions are the arguments of go test for the histories of divisions of the rate.
+func divisions() []string {
+	return []string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate", "-args",
+		"-divisions=60"}
 }
 
 // sourceMutants remove protections of the sources and formats.
@@ -203,7 +210,7 @@ func checkpointMutants() []mutant {
 			[]string{"./internal/checkpoint", "-run", "TestRunsWithoutWorkHaveNoRate"}},
 		{"a share before other processes have read it", "internal/checkpoint/member_list.go",
 			"m.Busy > 0 && m.Applied < me.Busy", "m.Busy > 0 && m.Applied < 0",
-			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
+			divisions()},
 		{"a late read is dated to its start", "internal/checkpoint/members.go",
 			"\tnow := time.Now()\n\theartbeats := maps.Clone",
 			"\tnow := began\n\theartbeats := maps.Clone",
@@ -218,7 +225,7 @@ func checkpointMutants() []mutant {
 			[]string{"./internal/checkpoint", "-run", "TestLittleWorkIsNotHandedOver"}},
 		{"division that is not confirmed", "internal/checkpoint/member_list.go",
 			"me.Busy > 0 && m.Busy > me.Applied", "me.Busy > 0 && m.Busy > me.Busy && false",
-			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
+			divisions()},
 		{
 			"hand-over of a page in progress",
 			"internal/checkpoint/tracker.go",
@@ -362,7 +369,7 @@ func requestMutants() []mutant {
 	return []mutant{
 		{"a share that does not lapse", "internal/flowcontrol/token_bucket.go",
 			"b.closed || !b.until.IsZero() && !now.Before(b.until)", "b.closed",
-			[]string{"./internal/rotate", "-run", "TestTheSumKeepsToTheRate"}},
+			divisions()},
 		{"no tokens for late timers", "internal/flowcontrol/token_bucket.go",
 			"burst = 1 + b.perSecond*lateBy.Seconds()", "burst = 1",
 			[]string{"./internal/flowcontrol", "-run", "TestLateTimersLoseLittleOfTheRate"}},
