@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/evidence/pack"
 	"rotator/internal/kmsblob"
 	"rotator/internal/reencrypt"
 	"rotator/internal/report"
@@ -29,6 +30,7 @@ const (
 	CheckpointLock   = "checkpoint lock"
 	Report           = "report"
 	ExceptionList    = "list of exceptions"
+	EvidencePack     = "evidence pack" // its statement, bill of materials and instructions
 )
 
 // Kind returns the kind of rotator file that an object or a row is, or "". The
@@ -86,8 +88,10 @@ func kindOf(body []byte) string {
 		kind = CheckpointFile
 	case checkpoint.IsLock(body):
 		kind = CheckpointLock
-	case isTextReport(body):
+	case isTextReport(body), isPage(body), isMarkdown(body), isTable(body):
 		kind = Report
+	case pack.Is(body):
+		kind = EvidencePack
 	}
 	if kind == "" || !hasNoCiphertext(body) {
 		return ""
@@ -103,6 +107,8 @@ func kindOfJSON(body []byte) string {
 		return Report
 	case isExceptionList(body):
 		return ExceptionList
+	case isMaterials(body), pack.Is(body):
+		return EvidencePack
 	}
 	return ""
 }
@@ -183,10 +189,13 @@ var (
 		`(?s)\ndestination\s+arn:[^\n]+\n.*\nTARGET +SLOTS [^\n]+\n.*\nconverged +[^\n]+\n`)
 )
 
-// ownKey matches the keys of checkpoint objects of rotator, usual names of audit logs, and the keys
-// of uploaded segments.
+// ownKey matches the keys of checkpoint objects of rotator, usual names of audit logs, the keys of
+// uploaded segments, and the files of evidence packs.
 var ownKey = regexp.MustCompile(
-	`(^|/)jobs/[^/]+/(head|roster|pass/[0-9]+(/[a-z0-9./]+)?)(\.kept-[0-9T.]+)?$` +
+	`(^|/)jobs/[^/]+/(head|reads|roster|(pass|read)/[0-9]+(/[a-z0-9./]+)?)(\.kept-[0-9T.]+)?$` +
+		`|(^|/)(report\.(json|html|md|txt)|(inventory|exceptions|copies|passes|keys|callers)\.csv` +
+		`|cbom\.json|evidence\.(sigstore|statement)\.json|VERIFY\.(sh|md)|chain\.py` +
+		`|trusted_root\.json)$` +
 		`|\.audit(\.[0-9]+)?\.jsonl(\.[0-9]{6,}\.zst)?$` +
 		`|(^|/)[0-9a-f]{32}/[0-9]{6,}-[0-9a-f]{64}\.jsonl\.zst$`)
 

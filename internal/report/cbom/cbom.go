@@ -24,6 +24,10 @@ func Write(w io.Writer, d *document.Document) error {
 		components = append(components, k.component())
 	}
 	bom := cyclonedx.NewBOM()
+	// The conversion of the library to a version turns the type of cryptographic assets into
+	// application. All members that are used exist in 1.6.
+	bom.SpecVersion = cyclonedx.SpecVersion1_6
+	bom.JSONSchema = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 	bom.SerialNumber = serialOf(d)
 	bom.Metadata = &cyclonedx.Metadata{
 		Timestamp: d.Generated.UTC().Format(time.RFC3339),
@@ -36,7 +40,7 @@ func Write(w io.Writer, d *document.Document) error {
 	}
 	bom.Components = &components
 	encoder := cyclonedx.NewBOMEncoder(w, cyclonedx.BOMFileFormatJSON).SetPretty(true)
-	if err := encoder.EncodeVersion(bom, cyclonedx.SpecVersion1_6); err != nil {
+	if err := encoder.Encode(bom); err != nil {
 		return fmt.Errorf("write the bill of materials: %w", err)
 	}
 	return nil

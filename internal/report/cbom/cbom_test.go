@@ -85,6 +85,9 @@ func sameKeys(t *testing.T, d *document.Document, components []cyclonedx.Compone
 	t.Helper()
 	after := map[string]string{}
 	for _, c := range components {
+		if c.Type != cyclonedx.ComponentTypeCryptographicAsset {
+			t.Errorf("%s has the type %s", c.Name, c.Type)
+		}
 		for _, p := range *c.Properties {
 			if p.Name == "rotator:slots_after" {
 				after[c.CryptoProperties.RelatedCryptoMaterialProperties.ID] = p.Value

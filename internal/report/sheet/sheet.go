@@ -33,6 +33,35 @@ func Tables() []string {
 	return []string{Inventory, Exceptions, Copies, Passes, Keys, Callers}
 }
 
+// Head returns the names of the columns of a table, or nil if there is no such table.
+func Head(table string) []string {
+	switch table {
+	case Inventory:
+		return []string{"job", "key_arn", "alias", "role", "target", "place", "kind", "format",
+			"slots_before", "slots_after", "by_kms", "by_header"}
+	case Exceptions:
+		return []string{"target", "ref", "path", "outcome", "reason", "header_key", "key",
+			"blob_sha256", "attempts", "at", "detail", "accepted_by_rule"}
+	case Copies:
+		return []string{"kind", "target", "place", "state", "count", "bytes", "until", "no_end",
+			"api", "missing_permission", "detail"}
+	case Passes:
+		return []string{"job", "kind", "number", "command", "status", "began", "ended", "caller",
+			"version", "seen", "rotated", "current", "remaining", "foreign", "failed", "conflict",
+			"gone", "under_source_before", "under_source_after", "kms_requests", "reported"}
+	case Keys:
+		return []string{"job", "key_arn", "given", "asked", "since", "status", "state",
+			"nist_state", "nist_rule", "spec", "created", "not_usable_since", "deletion",
+			"last_use", "last_use_operation", "last_use_by", "last_use_caller", "last_use_request_id",
+			"refused_calls", "grants", "grantees", "aliases", "materials", "material_in_use",
+			"material_from", "material_age_days", "cannot_see", "sentence"}
+	case Callers:
+		return []string{"job", "key_arn", "caller", "via", "operation", "result", "refused",
+			"calls", "first", "last"}
+	}
+	return nil
+}
+
 // Write writes a table of a document with a head.
 func Write(w io.Writer, d *document.Document, table string) error {
 	switch table {
@@ -61,10 +90,11 @@ func Write(w io.Writer, d *document.Document, table string) error {
 // rows writes CSV and keeps the first error.
 type rows struct{ w *csv.Writer }
 
-func newRows(w io.Writer, head ...string) rows {
+// newRows writes the head of a table.
+func newRows(w io.Writer, table string) rows {
 	r := rows{csv.NewWriter(w)}
 	r.w.UseCRLF = true
-	r.row(head...)
+	r.row(Head(table)...)
 	return r
 }
 
@@ -102,8 +132,7 @@ func moment(t time.Time) string {
 }
 
 func inventory(w io.Writer, d *document.Document) error {
-	r := newRows(w, "job", "key_arn", "alias", "role", "target", "place", "kind", "format",
-		"slots_before", "slots_after", "by_kms", "by_header")
+	r := newRows(w, Inventory)
 	for _, h := range d.Inventory {
 		before := ""
 		if h.Before != nil {
@@ -117,8 +146,7 @@ func inventory(w io.Writer, d *document.Document) error {
 
 // WriteExceptions writes the table of exceptions. It holds one entry in memory at a time.
 func WriteExceptions(w io.Writer, entries iter.Seq2[checkpoint.LedgerEntry, error]) error {
-	r := newRows(w, "target", "ref", "path", "outcome", "reason", "header_key", "key",
-		"blob_sha256", "attempts", "at", "detail", "accepted_by_rule")
+	r := newRows(w, Exceptions)
 	for e, err := range entries {
 		if err != nil {
 			return err
@@ -134,8 +162,7 @@ func WriteExceptions(w io.Writer, entries iter.Seq2[checkpoint.LedgerEntry, erro
 }
 
 func copyRows(w io.Writer, d *document.Document) error {
-	r := newRows(w, "kind", "target", "place", "state", "count", "bytes", "until", "no_end", "api",
-		"missing_permission", "detail")
+	r := newRows(w, Copies)
 	for _, c := range d.Copies {
 		r.row(string(c.Kind), c.Target, c.Place, string(c.State), number(c.Count), number(c.Bytes),
 			moment(c.Until), strconv.FormatBool(c.NoEnd), c.API, c.MissingPermission, c.Detail)
@@ -144,9 +171,7 @@ func copyRows(w io.Writer, d *document.Document) error {
 }
 
 func passes(w io.Writer, d *document.Document) error {
-	r := newRows(w, "job", "kind", "number", "command", "status", "began", "ended", "caller",
-		"version", "seen", "rotated", "current", "remaining", "foreign", "failed", "conflict",
-		"gone", "under_source_before", "under_source_after", "kms_requests", "reported")
+	r := newRows(w, Passes)
 	for _, p := range d.Passes {
 		s := p.Slots
 		r.row(jobOf(p.Job, d), p.Kind, number(int64(p.Number)), p.Command, p.Status,
@@ -160,11 +185,7 @@ func passes(w io.Writer, d *document.Document) error {
 
 // keys writes what AWS stated about the source keys, one row for each key.
 func keys(w io.Writer, d *document.Document) error {
-	r := newRows(w, "job", "key_arn", "given", "asked", "since", "status", "state", "nist_state",
-		"nist_rule", "spec", "created", "not_usable_since", "deletion", "last_use",
-		"last_use_operation", "last_use_by", "last_use_caller", "last_use_request_id",
-		"refused_calls", "grants", "grantees", "aliases", "materials", "material_in_use",
-		"material_from", "material_age_days", "cannot_see", "sentence")
+	r := newRows(w, Keys)
 	for _, k := range d.KeyUse {
 		u := k.LastUsage
 		grants, grantees := "", []string{}
@@ -202,8 +223,7 @@ func keys(w io.Writer, d *document.Document) error {
 
 // callers writes the calls of other callers with the source keys.
 func callers(w io.Writer, d *document.Document) error {
-	r := newRows(w, "job", "key_arn", "caller", "via", "operation", "result", "refused", "calls",
-		"first", "last")
+	r := newRows(w, Callers)
 	for _, k := range d.KeyUse {
 		for _, c := range k.Trail.Callers {
 			r.row(jobOf(k.Job, d), k.ARN, c.ARN, c.Via, c.Operation, document.Result(c),
