@@ -52,9 +52,9 @@ func Head(table string) []string {
 	case Keys:
 		return []string{"job", "key_arn", "given", "asked", "since", "status", "state",
 			"nist_state", "nist_rule", "spec", "created", "not_usable_since", "deletion",
-			"last_use", "last_use_operation", "last_use_by", "last_use_caller", "last_use_request_id",
-			"refused_calls", "grants", "grantees", "aliases", "materials", "material_in_use",
-			"material_from", "material_age_days", "cannot_see", "sentence"}
+			"last_use", "last_use_operation", "last_use_by", "last_use_caller",
+			"last_use_request_id", "refused_calls", "grants", "grantees", "aliases", "materials",
+			"material_in_use", "material_from", "material_age_days", "cannot_see", "sentence"}
 	case Callers:
 		return []string{"job", "key_arn", "caller", "via", "operation", "result", "refused",
 			"calls", "first", "last"}
