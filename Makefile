@@ -112,8 +112,8 @@ bench: ## compare rotator with loops over the SDK (BENCH=small for CI, BENCH=ful
 	BENCH=$(BENCH) UPDATE=$(UPDATE) ABLATIONS=$(ABLATIONS) bin/bench
 
 .PHONY: evidence
-evidence: ## look at the evidence pack of the demo in Chromium and Python (PICTURES=DIR keeps the pictures)
-	PICTURES=$(abspath $(PICTURES)) $(GO) test -tags evidence -count 1 -v -timeout 15m ./test/evidence
+evidence: ## look at the evidence pack of the demo in Chromium, Python and cosign (COSIGN=PATH, PICTURES=DIR)
+	PICTURES=$(abspath $(PICTURES)) COSIGN=$(abspath $(COSIGN)) $(GO) test -tags evidence -count 1 -v -timeout 15m ./test/evidence
 
 .PHONY: audit-log
 audit-log: ## measure the audit log: bytes per slot of SLOTS (1000000), speed of its verification

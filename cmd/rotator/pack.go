@@ -73,8 +73,10 @@ func (f *packFlags) writePack(ctx context.Context, c *jobFlags, job *config.Job)
 		return f.packError(err)
 	}
 	if n := contents.leftOut; n > 0 {
-		c.logger.Warn(fmt.Sprintf("exceptions.csv lacks %d exceptions, because a read-only pass "+
-			"stores only some; the flag --exceptions of audit and verify lists all of them", n))
+		total := contents.document.Exceptions.Total
+		c.logger.Warn(fmt.Sprintf("exceptions.csv lists %d of %d exceptions, because a read-only "+
+			"pass stores only some; the flag --exceptions of audit and verify lists all of them",
+			total-n, total))
 	}
 	result := packResult{Out: f.out, Pass: f.pass, ReadPass: f.readPass, RequestID: requestID}
 	if contents.signer != nil {
@@ -361,6 +363,10 @@ func (f *packFlags) predicate(p packContents, logs []pack.Log) (pack.Predicate, 
 		Version:    version.String(),
 		Verdicts:   []pack.Verdict{},
 		Logs:       logs,
+		Exceptions: &pack.Exceptions{
+			Total:  d.Exceptions.Total,
+			Listed: d.Exceptions.Total - p.leftOut,
+		},
 		RefsHashed: p.hasher != nil,
 	}
 	for _, v := range d.Verdicts {

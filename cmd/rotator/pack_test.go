@@ -193,6 +193,10 @@ func TestEvidenceHashRefs(t *testing.T) {
 		b.rotator(t, exitExceptions, "evidence", "--out", name, "--hash-refs", "--salt", "salt")
 	}
 	b.checks(t, exitExceptions, "pack1")
+	if text := b.read(t, "pack1/evidence.statement.json"); !strings.Contains(
+		strings.Join(strings.Fields(text), ""), `"exceptions":{"total":5,"listed":5}`) {
+		t.Errorf("the statement does not count the exceptions: %s", text)
+	}
 	one := b.read(t, "pack1/exceptions.csv")
 	if one != b.read(t, "pack2/exceptions.csv") || strings.Count(one, "hmac-sha256:") != 5 {
 		t.Errorf("exceptions.csv: %s", one)

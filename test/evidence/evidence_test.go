@@ -1,8 +1,9 @@
 //go:build evidence
 
 // Package evidence looks at the evidence pack of the demo as its readers do: the page in Chromium,
-// in light, dark, on a narrow screen and on paper, and the tables and the document in Python. A
-// check whose programs are not installed is skipped, and its message begins with SKIPPED.
+// in light, dark, on a narrow screen and on paper, the tables and the documents in Python, and the
+// signature with cosign. A check whose programs are not installed is skipped, and its message
+// begins with SKIPPED.
 package evidence
 
 import (
@@ -29,6 +30,7 @@ func TestPack(t *testing.T) {
 	pack := filepath.Join(dir, "evidence-pack")
 	t.Run("page", func(t *testing.T) { lookAtPage(t, pack) })
 	t.Run("tables", func(t *testing.T) { readTables(t, rotator, pack) })
+	t.Run("cosign", func(t *testing.T) { verifyWithCosign(t, pack) })
 }
 
 // demo builds both programs and runs the demo, which writes the pack in dir. It returns the path of

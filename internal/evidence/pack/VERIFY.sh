@@ -105,6 +105,8 @@ sha256sum -c "$work/sums" >"$work/checked" 2>&1 || {
 printf 'All %d files are as listed.\n' "$(wc -l <"$work/names")"
 jq -r '.predicate | "Job \(.job), pack of \(.created):", (.verdicts[] | "- " + .sentence)' \
     "$statement"
+jq -r '.predicate.exceptions // empty
+    | "exceptions.csv lists \(.listed) of \(.total) exceptions."' "$statement"
 if [ ! -f "$bundle" ]; then
     printf 'NOT SIGNED: anybody can have written this pack.\n' >&2
     exit 2

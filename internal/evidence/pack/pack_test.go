@@ -67,7 +67,8 @@ func predicate() Predicate {
 			Reason:   "can-be-disabled",
 			Sentence: "alias/old can be disabled.",
 		}},
-		Logs: []Log{},
+		Logs:       []Log{},
+		Exceptions: &Exceptions{Total: 150, Listed: 6},
 	}
 }
 
@@ -367,6 +368,10 @@ func TestScript(t *testing.T) {
 			}
 		}
 		want("intact", 0, verify, public, dir)
+		if out, _ := runScript(t, shell, verify, public, dir); !strings.Contains(out,
+			"exceptions.csv lists 6 of 150 exceptions.") {
+			t.Errorf("%s: the exceptions are not stated: %s", shell, out)
+		}
 		want("the script in the pack", 0, filepath.Join(dir, "VERIFY.sh"))
 		want("another key", 1, verify, other, dir)
 		want("no key", 1, verify, filepath.Join(base, "none"), dir)

@@ -46,6 +46,8 @@ type Predicate struct {
 	Version   string    `json:"version"` // of rotator
 	Verdicts  []Verdict `json:"verdicts"`
 	Logs      []Log     `json:"logs"`
+	// Exceptions is nil in packs of earlier versions.
+	Exceptions *Exceptions `json:"exceptions,omitempty"`
 	// RefsHashed is true if addresses of items are replaced by salted digests.
 	RefsHashed bool `json:"refs_hashed"`
 	// Signer is the key, or nil in a pack without a signature.
@@ -58,6 +60,12 @@ type Verdict struct {
 	Code     string `json:"code"`
 	Reason   string `json:"reason"`
 	Sentence string `json:"sentence"`
+}
+
+// Exceptions states how many of the exceptions are in exceptions.csv.
+type Exceptions struct {
+	Total  int64 `json:"total"`
+	Listed int64 `json:"listed"`
 }
 
 // Log is one audit log of the pack.
