@@ -357,12 +357,12 @@ func (f *packFlags) predicate(p packContents, logs []pack.Log) (pack.Predicate, 
 	}
 	sum := sha256.Sum256(text)
 	statement := pack.Predicate{
-		Job:        d.Job,
-		JobSHA256:  hex.EncodeToString(sum[:]),
-		Created:    d.Generated,
-		Version:    version.String(),
-		Verdicts:   []pack.Verdict{},
-		Logs:       logs,
+		Job:       d.Job,
+		JobSHA256: hex.EncodeToString(sum[:]),
+		Created:   d.Generated,
+		Version:   version.String(),
+		Verdicts:  []pack.Verdict{},
+		Logs:      logs,
 		Exceptions: &pack.Exceptions{
 			Total:  d.Exceptions.Total,
 			Listed: d.Exceptions.Total - p.leftOut,
