@@ -244,6 +244,9 @@ func TestNothingMakesAVerdictBetter(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				in := someInput(t)
 				before := Decide(in)
+				if err := before.Check(); err != nil {
+					t.Fatalf("%s: %v", before.Sentence, err)
+				}
 				if !c.make(t, &in) {
 					return
 				}

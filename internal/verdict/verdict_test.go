@@ -420,6 +420,9 @@ func TestDecide(t *testing.T) {
 		in := clean()
 		d.change(&in)
 		v := Decide(in)
+		if err := v.Check(); err != nil {
+			t.Errorf("%s: %v", v.Sentence, err)
+		}
 		fitted[string(v.Code)+" "+v.Reason] = true
 		if v.Code != d.code || v.Reason != d.reason || v.Exit != d.code.Exit() {
 			t.Errorf("%s: %s, %s, exit %d, want %s, %s", d.name, v.Code, v.Reason, v.Exit, d.code,

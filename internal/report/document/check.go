@@ -3,6 +3,7 @@ package document
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"rotator/internal/report"
@@ -12,12 +13,20 @@ import (
 // every document has is missing.
 func (d *Document) Check() error {
 	for _, check := range []func() error{
-		d.checkMembers, d.Summary.Check, d.checkInventory, d.checkExceptions, d.checkPasses,
+		d.checkMembers, d.checkSums, d.checkInventory, d.checkExceptions, d.checkPasses,
 		d.checkVerdicts, d.checkBound,
 	} {
 		if err := check(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkSums names the members that report.Summary.Check compares.
+func (d *Document) checkSums() error {
+	if err := d.Summary.Check(); err != nil {
+		return fmt.Errorf("slots, keys, reasons and targets: %w", err)
 	}
 	return nil
 }
@@ -56,14 +65,59 @@ func checkOutcomes(where string, s report.Slots) error {
 
 func (d *Document) checkInventory() error {
 	found, after := int64(0), int64(0)
-	for _, h := range d.Inventory {
+	for i, h := range d.Inventory {
 		found, after = found+h.Found, after+h.After
+		switch {
+		case min(h.Found, h.After, h.ByHeader) < 0 || h.Before != nil && *h.Before < 0:
+			return fmt.Errorf("inventory[%d]: a count is negative", i)
+		case h.ByHeader > h.Found:
+			return fmt.Errorf("inventory[%d].by_header: %d, but found is %d", i, h.ByHeader,
+				h.Found)
+		case len(d.Parts) == 0 && h.Role != d.RoleOf(h.Key):
+			return fmt.Errorf("inventory[%d].role: %q, but the key is %q", i, h.Role,
+				d.RoleOf(h.Key))
+		}
 	}
 	if err := equal("slots that the inventory found", found, "slots that were seen",
 		d.Slots.Seen); err != nil {
 		return err
 	}
-	return equal("slots in the inventory", after, "slots that were seen", d.Slots.Seen)
+	if err := equal("slots in the inventory", after, "slots that were seen",
+		d.Slots.Seen); err != nil {
+		return err
+	}
+	for i, t := range d.Targets {
+		if err := d.checkTarget(t); err != nil {
+			return fmt.Errorf("targets[%d] (%s): %w", i, t.Name, err)
+		}
+	}
+	return nil
+}
+
+// checkTarget compares the figures of a target with its part of the inventory.
+func (d *Document) checkTarget(t report.Target) error {
+	found, after, keys := int64(0), int64(0), map[string]int64{}
+	for _, h := range d.Inventory {
+		name := h.Target
+		if len(d.Parts) > 0 {
+			name = h.Job + ": " + h.Target
+		}
+		if name == t.Name {
+			found, after = found+h.Found, after+h.After
+			keys[h.Key] += h.Found
+		}
+	}
+	for _, sum := range []int64{found, after} {
+		if err := equal("slots", t.Slots.Seen, "inventory", sum); err != nil {
+			return err
+		}
+	}
+	for _, k := range t.Keys {
+		if err := equal("keys, slots of "+k.Key, k.Slots, "inventory", keys[k.Key]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (d *Document) checkExceptions() error {
@@ -82,24 +136,20 @@ func (d *Document) checkPasses() error {
 		if err := checkOutcomes(name, p.Slots); err != nil {
 			return err
 		}
+		if err := d.checkReported(p); err != nil {
+			return fmt.Errorf("passes (%s): %w", name, err)
+		}
 		if p.Left > p.Found && p.Kind != "" {
 			return fmt.Errorf("%s: %d slots under source keys after it, but %d before", name,
 				p.Left, p.Found)
 		}
 	}
+	if err := d.checkTimeline(); err != nil {
+		return err
+	}
 	for _, p := range d.Timeline {
 		if p.At.Equal(time.Time{}) || p.Pass < 0 || p.Pass >= len(d.Passes) {
 			return fmt.Errorf("timeline: pass %d, but there are %d passes", p.Pass, len(d.Passes))
-		}
-	}
-	return nil
-}
-
-func (d *Document) checkVerdicts() error {
-	for _, v := range d.Verdicts {
-		if err := equal("exit code of the verdict on "+v.Key, int64(v.Exit),
-			"exit code of "+string(v.Code), int64(v.Code.Exit())); err != nil {
-			return err
 		}
 	}
 	return nil
@@ -128,4 +178,42 @@ func (d *Document) checkBound() error {
 	}
 	return equal("population of the bound of wrong headers", got.Population, "of the samples",
 		want.Population)
+}
+
+// checkReported compares the pass of the report with the other members.
+func (d *Document) checkReported(p Pass) error {
+	if !p.Reported || len(d.Parts) > 0 {
+		return nil
+	}
+	if p.Slots != d.Slots {
+		return fmt.Errorf("slots: %+v, but the slots of the report are %+v", p.Slots, d.Slots)
+	}
+	found, left := int64(0), int64(0)
+	for _, h := range d.Inventory {
+		source := func(k report.SourceKey) bool { return k.Key == h.Key }
+		if slices.ContainsFunc(d.SourceKeys, source) {
+			found, left = found+h.Found, left+h.After
+		}
+	}
+	if err := equal("found", p.Found, "found in the inventory under source keys",
+		found); err != nil {
+		return err
+	}
+	return equal("left", p.Left, "after in the inventory under source keys", left)
+}
+
+// checkTimeline compares the points of the timeline with the passes. A merged report has none.
+func (d *Document) checkTimeline() error {
+	if len(d.Parts) > 0 {
+		return nil
+	}
+	passes := Document{Passes: d.Passes}
+	passes.setTimeline()
+	same := func(a, b Point) bool {
+		return a.At.Equal(b.At) && a.Under == b.Under && a.Moved == b.Moved && a.Pass == b.Pass
+	}
+	if !slices.EqualFunc(d.Timeline, passes.Timeline, same) {
+		return errors.New("timeline: its points are not those of the passes")
+	}
+	return nil
 }

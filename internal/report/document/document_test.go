@@ -304,6 +304,7 @@ func TestManyExceptions(t *testing.T) {
 	t.Parallel()
 	s := summaryOf("audit", 0, 1, at("2026-11-29T10:34:01Z"), countsOf(0, 1, 0, 0, 1_000_000),
 		countsOf(0, 1, 0, 0, 0))
+	s.Judge(verdict.Input{Passes: []verdict.Pass{s.VerdictPass()}}, nil)
 	d := document.New(s, document.Input{Now: at("2026-11-29T11:40:00Z"),
 		Exceptions: exceptions(2 * document.MaxListed)})
 	if e := d.Exceptions; e.Total != 1_000_000 || len(e.Listed) != document.MaxListed ||

@@ -44,7 +44,7 @@ func TestRefused(t *testing.T) {
 			"exceptions: 150, but listed and left out: 151"},
 		{"a wrong inventory", replace(`"after": 19861`, `"after": 19862`),
 			"slots in the inventory: 22001, but slots that were seen: 22000"},
-		{"a wrong verdict", replace(`"exit": 0`, `"exit": 4`), "exit code of the verdict on"},
+		{"a wrong verdict", replace(`"exit": 0`, `"exit": 4`), "verdicts[0].exit: 4"},
 		{"no list", replace(`"passes": [`, `"passed": [`), "a list is missing"},
 	} {
 		_, err := document.Read("report.json", strings.NewReader(test.text))
