@@ -115,6 +115,17 @@ bench: ## compare rotator with loops over the SDK (BENCH=small for CI, BENCH=ful
 evidence: ## look at the evidence pack of the demo in Chromium, Python and cosign (COSIGN=PATH, PICTURES=DIR)
 	PICTURES=$(abspath $(PICTURES)) COSIGN=$(abspath $(COSIGN)) $(GO) test -tags evidence -count 1 -v -timeout 15m ./test/evidence
 
+.PHONY: pictures
+pictures: ## make the pictures of the documentation from the demo and a sample report (needs Chromium and npm)
+	cd test/evidence/node && npm ci --no-audit --no-fund --ignore-scripts
+	@set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+		$(GO) build -o "$$dir" ./cmd/rotator ./cmd/rotator-demo; \
+		"$$dir/rotator-demo" --dir "$$dir/demo" >/dev/null; \
+		"$$dir/rotator" report --from internal/report/document/testdata/report.json -o html \
+			> "$$dir/sample.html"; \
+		node test/evidence/node/pictures.mjs "$$(command -v chromium)" \
+			"$$dir/demo/evidence-pack/report.html" "$$dir/sample.html" docs
+
 .PHONY: audit-log
 audit-log: ## measure the audit log: bytes per slot of SLOTS (1000000), speed of its verification
 	ROTATOR_AUDIT_SLOTS=$(or $(SLOTS),1000000) $(GO) test ./internal/report/auditlog -run TestBytesPerSlot -v -timeout 30m

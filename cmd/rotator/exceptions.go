@@ -47,11 +47,16 @@ func (f *failedSlots) add(e checkpoint.LedgerEntry) {
 	if f.full || e.Outcome != "failed" || e.Blob == "" || elsewhere {
 		return
 	}
-	f.size += len(e.Target) + len(e.Ref) + len(e.Path) + len(e.Detail) + len(e.Key) +
-		len(e.Origin) + entryOverhead
+	f.size += sizeOf(e)
 	if f.full = f.size > maxFailed; !f.full {
 		f.list = append(f.list, e)
 	}
+}
+
+// sizeOf returns the size of an entry in JSON at most, if no character must be escaped.
+func sizeOf(e checkpoint.LedgerEntry) int {
+	return len(e.Target) + len(e.Ref) + len(e.Path) + len(e.Detail) + len(e.Key) +
+		len(e.Origin) + len(e.HeaderKey) + entryOverhead
 }
 
 // entryOverhead is the size of the other fields of an entry in JSON.

@@ -131,7 +131,7 @@ func (s *session) readPass(ctx context.Context, p *pass) (checkpoint.ReadPass, e
 		Sample:       s.headers.sample,
 		HeadersWrong: s.disagreed,
 		TokenKeys:    s.tokenKeys(p),
-		Examples:     examplesToKeep(sum.Reasons),
+		Examples:     exceptionsToKeep(sum.Reasons, s.found.listed),
 		Failed:       s.found.failed.list,
 		Doubts:       sum.Doubts(),
 		Notes:        sum.Notes,
@@ -201,28 +201,49 @@ func newestIDs(
 	return ids, began
 }
 
-// keptExamples is the maximum size in bytes of the examples in a stored read-only pass.
+// keptExamples is the maximum size in bytes of the exceptions in a stored read-only pass, without
+// those for waivers.
 const keptExamples = 30 << 10
 
-// examplesToKeep returns the examples of the reasons for the record of a read-only pass.
-func examplesToKeep(reasons []report.Reason) (list []checkpoint.LedgerEntry) {
-	left := keptExamples
+// exceptionsToKeep returns the exceptions for the record of a read-only pass: the examples of the
+// reasons, and then as many of the listed ones as fit.
+func exceptionsToKeep(
+	reasons []report.Reason, listed []checkpoint.LedgerEntry,
+) (list []checkpoint.LedgerEntry) {
+	type slot struct{ target, ref, path string }
+	whole := map[slot]checkpoint.LedgerEntry{}
+	for _, e := range listed {
+		whole[slot{e.Target, e.Ref, e.Path}] = e
+	}
+	left, kept := keptExamples, map[slot]bool{}
+	keep := func(e checkpoint.LedgerEntry) {
+		at, size := slot{e.Target, e.Ref, e.Path}, sizeOf(e)
+		if kept[at] || size > left {
+			return
+		}
+		kept[at] = true
+		left -= size
+		list = append(list, e)
+	}
 	for _, r := range reasons {
 		for _, e := range r.Examples {
-			left -= len(e.Target) + len(e.Ref) + len(e.Path) + len(e.Detail) + len(e.Key)
-			if left < 0 {
-				return list
+			entry, known := whole[slot{e.Target, e.Ref, e.Path}]
+			if !known {
+				entry = checkpoint.LedgerEntry{
+					Target:  e.Target,
+					Ref:     e.Ref,
+					Path:    e.Path,
+					Outcome: r.Outcome,
+					Reason:  r.Reason,
+					Detail:  e.Detail,
+					Key:     e.Key,
+				}
 			}
-			list = append(list, checkpoint.LedgerEntry{
-				Target:  e.Target,
-				Ref:     e.Ref,
-				Path:    e.Path,
-				Outcome: r.Outcome,
-				Reason:  r.Reason,
-				Detail:  e.Detail,
-				Key:     e.Key,
-			})
+			keep(entry)
 		}
+	}
+	for _, e := range listed {
+		keep(e)
 	}
 	return list
 }

@@ -66,7 +66,7 @@ type ReadPass struct {
 	// TokenKeys maps header tokens in Counts.Origins to the ARNs of their keys.
 	TokenKeys map[string]string `json:"token_keys,omitempty"`
 	Accepted  []AcceptedSlots   `json:"accepted,omitempty"`
-	Examples  []LedgerEntry     `json:"examples,omitempty"` // a few exceptions of each reason
+	Examples  []LedgerEntry     `json:"examples,omitempty"` // some exceptions of each reason
 	// Failed are the first failed slots that may be under a source key, for waivers.
 	Failed []LedgerEntry `json:"failed,omitempty"`
 	Near   []NearNames   `json:"near,omitempty"`

@@ -2,6 +2,8 @@ package page
 
 import (
 	"fmt"
+	"html/template"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -60,8 +62,15 @@ func detail(text string) string { return elide(text, maxDetail) }
 // maxSentence is the maximum number of runes of a sentence.
 const maxSentence = 700
 
-// sentence returns a sentence, which can contain names from outside.
-func sentence(text string) string { return elide(text, maxSentence) }
+// moments matches times in RFC 3339.
+var moments = regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`)
+
+// sentence returns a sentence, which can contain names from outside, as HTML. A line does not break
+// within a time.
+func sentence(text string) template.HTML {
+	escaped := template.HTMLEscapeString(elide(text, maxSentence))
+	return template.HTML(moments.ReplaceAllString(escaped, `<span class="time">$0</span>`))
+}
 
 // maxSentences is the maximum number of sentences of a list.
 const maxSentences = 40
