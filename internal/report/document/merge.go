@@ -3,6 +3,7 @@ package document
 import (
 	"cmp"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -310,13 +311,14 @@ func overlap(list []Saved) error {
 
 // common returns the place that two targets have in common, or "".
 func common(a, b *checkpoint.Location) string {
-	if a == nil || b == nil || a.Kind != b.Kind || a.Endpoint != b.Endpoint {
+	if a == nil || b == nil || a.Kind != b.Kind || endpoint(a) != endpoint(b) {
 		return ""
 	}
 	differ := func(x, y string) bool { return x != y && x != "" && y != "" }
 	switch a.Kind {
 	case checkpoint.LocationDynamoDB:
-		if a.Table != b.Table || differ(a.Region, b.Region) || differ(a.Account, b.Account) {
+		if tableName(a) != tableName(b) || differ(a.Region, b.Region) ||
+			differ(a.Account, b.Account) {
 			return ""
 		}
 	case checkpoint.LocationS3:
@@ -325,14 +327,28 @@ func common(a, b *checkpoint.Location) string {
 			return ""
 		}
 	default:
-		inside := strings.HasPrefix(a.Root+"/", b.Root+"/") ||
-			strings.HasPrefix(b.Root+"/", a.Root+"/")
+		one, other := directory(a.Root), directory(b.Root)
+		inside := strings.HasPrefix(one, other) || strings.HasPrefix(other, one)
 		if differ(a.Host, b.Host) || !inside {
 			return ""
 		}
 	}
 	return report.PlaceText(*a)
 }
+
+// tableName returns the name of a table, which can be given as an ARN.
+func tableName(l *checkpoint.Location) string {
+	return l.Table[strings.LastIndex(l.Table, "/")+1:]
+}
+
+// endpoint returns the endpoint of a place in one spelling.
+func endpoint(l *checkpoint.Location) string {
+	return strings.TrimRight(strings.ToLower(l.Endpoint), "/")
+}
+
+// directory returns the path of a directory in one spelling, with a slash at its end. It does not
+// follow symbolic links, because the directory can be on another machine.
+func directory(root string) string { return strings.TrimSuffix(path.Clean(root), "/") + "/" }
 
 // mergedVerdicts returns one verdict for each key that is a source key of a report: the worst one
 // of these reports. If a report found ciphertexts under the key as a foreign key, the key cannot
@@ -353,7 +369,7 @@ func mergedVerdicts(list []Saved) []verdict.Verdict {
 
 func mergedVerdict(key string, list []Saved) (worst verdict.Verdict) {
 	first := true
-	foreign, where := int64(0), []string{}
+	foreign, versions := found{noun: "ciphertext"}, found{noun: "old version"}
 	reports := 0
 	for _, s := range list {
 		of := slices.IndexFunc(s.Document.Verdicts, func(v verdict.Verdict) bool {
@@ -366,42 +382,74 @@ func mergedVerdict(key string, list []Saved) (worst verdict.Verdict) {
 			}
 			continue
 		}
-		n := int64(0)
-		for _, h := range s.Document.Inventory {
-			if h.Key == key {
-				n += h.After
-			}
-		}
-		if n > 0 {
-			foreign += n
-			where = append(where, fmt.Sprintf("%d in the report of job %s", n, s.Document.Job))
-		}
+		foreign.add(s.Document.after(key), s.Document.Job)
+		versions.add(s.Document.versionsUnder(key), s.Document.Job)
 	}
 	worst.Why = slices.Clone(worst.Why)
 	if reports > 1 {
 		worst.Why = append(worst.Why, fmt.Sprintf("This is the worst verdict of %s.",
 			plural.Count(reports, "report")))
 	}
-	if foreign > 0 {
-		worst = remaining(worst, foreign, where)
+	for _, one := range []struct {
+		found
+		reason string
+	}{{foreign, report.ReasonRemaining}, {versions, report.ReasonVersions}} {
+		if one.n > 0 {
+			worst = withFound(worst, one.found, one.reason)
+		}
 	}
 	return worst
 }
 
-// remaining returns the verdict on a key under which reports of other jobs found ciphertexts.
-func remaining(v verdict.Verdict, n int64, where []string) verdict.Verdict {
+// found counts what reports of other jobs found under a key.
+type found struct {
+	noun  string
+	n     int64
+	where []string
+}
+
+func (f *found) add(n int64, job string) {
+	if f.n += n; n > 0 {
+		f.where = append(f.where, fmt.Sprintf("%d in the report of job %s", n, job))
+	}
+}
+
+func (f *found) String() string {
+	return fmt.Sprintf("Other jobs found %s under it: %s.", plural.Count(f.n, f.noun),
+		strings.Join(f.where, ", "))
+}
+
+// versionsUnder returns the number of ciphertexts in old versions of objects under a key.
+func (d *Document) versionsUnder(key string) (n int64) {
+	for _, t := range d.Targets {
+		if t.Versions == nil {
+			continue
+		}
+		for _, k := range t.Versions.Keys {
+			if k.Key == key {
+				n += k.Slots
+			}
+		}
+	}
+	return n
+}
+
+// withFound returns the verdict on a key under which reports of other jobs found something.
+func withFound(v verdict.Verdict, f found, reason string) verdict.Verdict {
 	if v.Exit == verdict.Cannot.Exit() {
-		v.Why = append(v.Why, fmt.Sprintf("Other jobs found %s under it: %s.",
-			plural.Count(n, "ciphertext"), strings.Join(where, ", ")))
+		v.Why = append(v.Why, f.String())
 		return v
 	}
 	name, _, _ := strings.Cut(v.Sentence, " ")
 	v.Why = append([]string{"Its own job: " + v.Sentence}, v.Why...)
-	v.Code, v.Reason, v.Exit = verdict.Cannot, "remaining", verdict.Cannot.Exit()
-	v.Sentence = fmt.Sprintf("%s cannot be disabled. Other jobs found %s under it: %s.", name,
-		plural.Count(n, "ciphertext"), strings.Join(where, ", "))
+	v.Code, v.Reason, v.Exit = verdict.Cannot, reason, verdict.Cannot.Exit()
+	v.Sentence = fmt.Sprintf("%s cannot be disabled. %s", name, f.String())
 	v.NextSteps = []verdict.Step{{Do: "Move these ciphertexts with a job that names the key as a " +
 		"source key."}}
+	if reason == report.ReasonVersions {
+		v.NextSteps = []verdict.Step{{Do: "Let a lifecycle rule expire these old versions, or " +
+			"delete them, and look again."}}
+	}
 	v.Delete.Sentence = "Do not schedule its deletion: it is in use."
 	return v
 }

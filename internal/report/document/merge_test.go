@@ -113,15 +113,47 @@ func TestWorstVerdict(t *testing.T) {
 	}
 }
 
+// TestOldVersionsOfOtherJobs: old versions of objects that another job found under a key count
+// against it.
+func TestOldVersionsOfOtherJobs(t *testing.T) {
+	t.Parallel()
+	two := otherJob(0)
+	two.Targets[0].Versions = &report.Versions{
+		Versions: 3,
+		Slots:    report.Slots{Seen: 3, Foreign: 3},
+		Keys:     []report.Key{{Key: oldKey, Slots: 3, How: "kms"}},
+		Reasons:  []report.Reason{{Outcome: "foreign", Reason: "foreign-key", Slots: 3}},
+	}
+	merged, err := document.Merge([]document.Saved{{File: "a", Document: sample()},
+		{File: "b", Document: two}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := verdictOn(t, merged, oldKey)
+	if v.Code != verdict.Cannot || v.Reason != report.ReasonVersions || !strings.HasSuffix(
+		v.Sentence, "Other jobs found 3 old versions under it: 3 in the report of job archive.") {
+		t.Errorf("%s: %s", v.Code, v.Sentence)
+	}
+	if err := merged.Check(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOverlap: reports that count the same place are not merged.
 func TestOverlap(t *testing.T) {
 	t.Parallel()
+	files := func(root string) checkpoint.Location {
+		return checkpoint.Location{Kind: checkpoint.LocationFiles, Root: root}
+	}
 	for name, test := range map[string]struct {
 		a, b    checkpoint.Location
 		refused bool
 	}{
 		"the same table": {checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t"},
 			checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t"}, true},
+		"a table by its ARN": {checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t"},
+			checkpoint.Location{Kind: checkpoint.LocationDynamoDB,
+				Table: "arn:aws:dynamodb:us-east-1:111122223333:table/t"}, true},
 		"tables of two Regions": {
 			checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t", Region: "us-east-1"},
 			checkpoint.Location{Kind: checkpoint.LocationDynamoDB, Table: "t", Region: "eu-west-1"},
@@ -129,15 +161,19 @@ func TestOverlap(t *testing.T) {
 		"a prefix in a bucket": {
 			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b"},
 			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b", Prefix: "p/"}, true},
+		"an endpoint with a slash": {
+			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b", Endpoint: "http://S/"},
+			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b", Endpoint: "http://s"},
+			true},
 		"two prefixes": {
 			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b", Prefix: "q/"},
 			checkpoint.Location{Kind: checkpoint.LocationS3, Bucket: "b", Prefix: "p/"}, false},
-		"a directory in another": {
-			checkpoint.Location{Kind: checkpoint.LocationFiles, Root: "/a"},
-			checkpoint.Location{Kind: checkpoint.LocationFiles, Root: "/a/b"}, true},
-		"similar directories": {
-			checkpoint.Location{Kind: checkpoint.LocationFiles, Root: "/a"},
-			checkpoint.Location{Kind: checkpoint.LocationFiles, Root: "/ab"}, false},
+		"a directory in another":        {files("/a"), files("/a/b"), true},
+		"a directory in the root":       {files("/"), files("/a/b"), true},
+		"a slash at the end":            {files("/a/b//"), files("/a/b"), true},
+		"segments that mean nothing":    {files("/a/./c/../b"), files("/a/b/d"), true},
+		"similar directories":           {files("/a"), files("/ab"), false},
+		"directories beside each other": {files("/a/b/"), files("/a/c/"), false},
 	} {
 		one, two := otherJob(0), otherJob(0)
 		one.Targets[0].Location, two.Targets[0].Location = &test.a, &test.b
