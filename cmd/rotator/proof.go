@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -56,17 +57,45 @@ func callerOf(ctx context.Context, cfg aws.Config) (arn, account string) {
 // accountFor returns the account of the credentials with which a target is
 // read: the account of its role, or that of the caller.
 func accountFor(target config.Target, caller string) string {
-	role := ""
+	return cmp.Or(accountOf(roleOf(target)), caller)
+}
+
+// roleOf returns the role of a target in the job file, or "".
+func roleOf(target config.Target) string {
 	switch {
 	case target.S3 != nil:
-		role = target.S3.RoleARN
+		return target.S3.RoleARN
 	case target.DynamoDB != nil:
-		role = target.DynamoDB.RoleARN
+		return target.DynamoDB.RoleARN
 	}
-	if parts := strings.SplitN(role, ":", 6); len(parts) == 6 {
+	return ""
+}
+
+// accountOf returns the account in an ARN, or "".
+func accountOf(arn string) string {
+	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 {
 		return parts[4]
 	}
-	return caller
+	return ""
+}
+
+// reachOf returns with which credentials a target of the job file is read, and which of its items.
+// caller is the account of the caller, or "" if it is unknown.
+func reachOf(target config.Target, caller string) *checkpoint.Reach {
+	r := &checkpoint.Reach{Role: roleOf(target)}
+	switch {
+	case target.DynamoDB != nil:
+		r.Account = cmp.Or(accountOf(target.DynamoDB.Table), accountFor(target, caller))
+	case target.S3 != nil:
+		r.Account = cmp.Or(accountOf(target.S3.Bucket), accountFor(target, caller))
+		r.Include, r.Exclude = target.S3.Include, target.S3.Exclude
+	case target.Files != nil:
+		r.Include, r.Exclude = target.Files.Include, target.Files.Exclude
+		if path, err := filepath.Abs(target.Files.Root); err == nil {
+			r.Path, _ = filepath.EvalSymlinks(path) // "" after an error
+		}
+	}
+	return r
 }
 
 // locationOf returns the location of a target in the job file.

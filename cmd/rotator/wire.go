@@ -131,6 +131,7 @@ func wire(
 		if source, ok := p.source.(owned); ok {
 			p.where.Account = source.Account(ctx, accountFor(target, w.account))
 		}
+		p.where.Reach = reachOf(target, w.account)
 		w.targets = append(w.targets, p)
 	}
 	for _, note := range w.notes {

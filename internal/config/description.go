@@ -27,6 +27,8 @@ func description(name, field string) string {
 		return describeSlot(field)
 	case "Accept":
 		return describeAccept(field)
+	case "Gone":
+		return describeGone(field)
 	}
 	return ""
 }
@@ -65,6 +67,8 @@ func describeJob(field string) string {
 		return "Number of slots after which a run stops because the job file seems wrong. It stops if the first slots of an entry of slots all have the same outcome for the same reason, and a wrong context, format or key can cause this reason. 0 disables this check. Default 50."
 	case "Accept":
 		return "Known exceptions: slots in the ledger that are counted and listed as accepted and do not make a command exit with 3. They do not change the verdict on a key. Default: none."
+	case "Gone":
+		return "Data that a target of an earlier version of this file named, and that needs no source key any more: it was deleted, or another job moved it. Without such a statement, ciphertexts that were found there under a source key count for the verdict on the key. Default: none."
 	}
 	return ""
 }
@@ -277,6 +281,20 @@ func describeAccept(field string) string {
 		return "Last day of the rule in UTC, such as 2027-03-31, at most one year from now. Default: no end."
 	case "Because":
 		return "Reason for accepting these exceptions, for the report. Required."
+	}
+	return ""
+}
+
+func describeGone(field string) string {
+	switch field {
+	case "":
+		return "Gone states that data which an earlier version of the job file named needs no source key."
+	case "Target":
+		return "Name that the target had. It can still be the name of a target that is narrower now. Required."
+	case "Since":
+		return "Day in UTC from which the data is gone, such as 2026-11-20. Passes that began on a later day are not covered. Required."
+	case "Because":
+		return "Reason why no caller needs a source key for this data, for the report. Required."
 	}
 	return ""
 }

@@ -117,6 +117,10 @@ type Job struct {
 	// accepted and do not make a command exit with 3. They do not change the
 	// verdict on a key. Default: none.
 	Accept []Accept `yaml:"accept"`
+	// Data that a target of an earlier version of this file named, and that needs no source key
+	// any more: it was deleted, or another job moved it. Without such a statement, ciphertexts
+	// that were found there under a source key count for the verdict on the key. Default: none.
+	Gone []Gone `yaml:"gone"`
 
 	source source // position of each field in the file
 }
@@ -412,6 +416,18 @@ type Accept struct {
 	// end.
 	Until string `yaml:"until" jsonschema:"format=date,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`
 	// Reason for accepting these exceptions, for the report. Required.
+	Because string `yaml:"because" jsonschema:"required,minLength=1,maxLength=500"`
+}
+
+// Gone states that data which an earlier version of the job file named needs no source key.
+type Gone struct {
+	// Name that the target had. It can still be the name of a target that is narrower now.
+	// Required.
+	Target string `yaml:"target" jsonschema:"required,minLength=1"`
+	// Day in UTC from which the data is gone, such as 2026-11-20. Passes that began on a later
+	// day are not covered. Required.
+	Since string `yaml:"since" jsonschema:"required,format=date,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`
+	// Reason why no caller needs a source key for this data, for the report. Required.
 	Because string `yaml:"because" jsonschema:"required,minLength=1,maxLength=500"`
 }
 

@@ -55,6 +55,9 @@ func (j *Job) validate(refused map[string]bool) []Problem {
 	for i := range j.Accept {
 		c.accept(element("accept", i), &j.Accept[i])
 	}
+	for i := range j.Gone {
+		c.gone(element("gone", i), &j.Gone[i])
+	}
 	return c.list
 }
 

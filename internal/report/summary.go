@@ -175,7 +175,8 @@ type Reason struct {
 
 // Target is the part of a Summary about one target.
 type Target struct {
-	counts checkpoint.Counts
+	counts   checkpoint.Counts
+	complete string // TargetInfo.Complete
 	Name   string `json:"name"`
 	// Location is the location of the target. It is nil in passes of earlier versions.
 	Location *checkpoint.Location `json:"place,omitempty"`
@@ -297,6 +298,7 @@ func (s *Summary) SetTargets(infos []TargetInfo, counts map[string]checkpoint.Co
 			Reasons:  reasonsOf(c),
 			Search:   searchOf(c),
 			counts:   c,
+			complete: info.Complete,
 		})
 	}
 	s.Slots, s.Items = slotsOf(s.total), itemsOf(s.total)

@@ -64,7 +64,14 @@ func (s *Summary) VerdictPass() verdict.Pass {
 		p.Samples = append(p.Samples, verdict.Part(one))
 	}
 	for _, t := range s.Targets {
-		p.Targets = append(p.Targets, verdictTarget(t.Name, t.counts, t.Versions))
+		one := verdictTarget(t.Name, t.counts, t.Versions)
+		if t.Location != nil {
+			place := PlaceOf(*t.Location)
+			place.Complete = t.complete
+			setRules(&place, t.counts)
+			one.Place = &place
+		}
+		p.Targets = append(p.Targets, one)
 	}
 	return p
 }

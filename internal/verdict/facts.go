@@ -18,7 +18,11 @@ type facts struct {
 	proof  *Pass
 	since  []*Pass
 	counts map[*Pass]counts
-	waived []Waived // of the proof
+	waived []Waived // of the proof, and of data that is no longer read
+	// base is the proof, or without one the newest pass that read all targets of another job file,
+	// or nil. left is the data that base did not read, the newest pass first.
+	base *Pass
+	left []leftData
 	// refused are the refused calls, and used is the newest use by a caller other than rotator
 	// since the proof began; nil if none is known.
 	refused int64
@@ -116,8 +120,18 @@ func study(in Input) *facts {
 		}
 		f.counts[p] = f.count(p)
 	}
-	if read := slices.IndexFunc(f.since, isRead); f.proof == nil && read >= 0 {
-		f.since = f.since[:read+1] // what earlier passes found may have been moved since
+	mayProve := func(p *Pass) bool { return isRead(p) && !p.Barred }
+	if read := slices.IndexFunc(f.since, mayProve); f.proof == nil && read >= 0 {
+		f.base = f.since[read]
+		f.since = slices.DeleteFunc(f.since, func(p *Pass) bool {
+			return p.Started.Before(f.base.Started) // what it found may have been moved since
+		})
+	}
+	if f.proof != nil {
+		f.base = f.proof
+	}
+	if f.base != nil {
+		f.findLeft(passes)
 	}
 	f.callers()
 	return f
@@ -128,7 +142,7 @@ func isRead(p *Pass) bool { return p.Complete && !p.Incremental }
 
 // complete reports whether a pass can prove something about the key and all targets of the job.
 func (f *facts) complete(p *Pass) bool {
-	return isRead(p) && !p.OtherJob && f.asked(p) && p.HasVersions(f.VersionsOf)
+	return isRead(p) && !p.Barred && !p.OtherJob && f.asked(p) && p.HasVersions(f.VersionsOf)
 }
 
 // HasVersions reports whether the pass read the old versions of these targets.
@@ -149,35 +163,8 @@ func (f *facts) asked(p *Pass) bool {
 
 // count sums up the figures of a pass about the key.
 func (f *facts) count(p *Pass) (c counts) {
-	for _, t := range p.Targets {
-		k := t.Keys[f.Key.ARN]
-		left := k.Slots - k.Moved - k.Unreadable
-		if !t.movesCounted() {
-			left = 0 // the figures include the moved slots
-		}
-		c.seen += t.Slots.Seen
-		c.moved += t.Slots.Rotated
-		c.foreign += t.Slots.Foreign
-		c.under += left
-		c.found += k.Slots - k.Unreadable
-		c.versions += t.Versions[f.Key.ARN]
-		c.byTarget = append(c.byTarget, placed{t.Name, left})
-		c.versionsByTarget = append(c.versionsByTarget, placed{t.Name, t.Versions[f.Key.ARN]})
-		c.rowsInPart += t.RowsInPart
-		c.bodies += t.Bodies
-		for _, key := range t.Keys {
-			c.fromHeader += key.ByHeader
-			c.fromKMS += key.Slots - key.ByHeader
-		}
-		uncounted := t.Slots.Failed + t.Slots.Conflict
-		for origin, n := range t.Origins {
-			c.failed.add(f.Key.classOf(origin), n)
-			uncounted -= n
-		}
-		c.failed.unknown += max(uncounted, 0)
-		for origin, n := range t.VersionOrigins {
-			c.failed.add(f.Key.classOf(origin), n)
-		}
+	for i := range p.Targets {
+		c.add(f.Key, &p.Targets[i])
 	}
 	waived := waivedOf(p, f.Key, f.Waivers, f.Now)
 	for _, w := range waived {
@@ -187,6 +174,38 @@ func (f *facts) count(p *Pass) (c counts) {
 		f.waived = waived
 	}
 	return c
+}
+
+// add adds the figures of a target about a key.
+func (c *counts) add(of Key, t *Target) {
+	k := t.Keys[of.ARN]
+	left := k.Slots - k.Moved - k.Unreadable
+	if !t.movesCounted() {
+		left = 0 // the figures include the moved slots
+	}
+	c.seen += t.Slots.Seen
+	c.moved += t.Slots.Rotated
+	c.foreign += t.Slots.Foreign
+	c.under += left
+	c.found += k.Slots - k.Unreadable
+	c.versions += t.Versions[of.ARN]
+	c.byTarget = append(c.byTarget, placed{t.Name, left})
+	c.versionsByTarget = append(c.versionsByTarget, placed{t.Name, t.Versions[of.ARN]})
+	c.rowsInPart += t.RowsInPart
+	c.bodies += t.Bodies
+	for _, key := range t.Keys {
+		c.fromHeader += key.ByHeader
+		c.fromKMS += key.Slots - key.ByHeader
+	}
+	uncounted := t.Slots.Failed + t.Slots.Conflict
+	for origin, n := range t.Origins {
+		c.failed.add(of.classOf(origin), n)
+		uncounted -= n
+	}
+	c.failed.unknown += max(uncounted, 0)
+	for origin, n := range t.VersionOrigins {
+		c.failed.add(of.classOf(origin), n)
+	}
 }
 
 // Check returns an error if figures of the target contradict each other.

@@ -95,6 +95,9 @@ func somePass(t *rapid.T, now time.Time) Pass {
 	if n := rapid.Int64Range(0, 3000).Draw(t, "by header"); n > 0 {
 		p.Samples = []Part{{Population: n, Checked: min(n, 1000), Disagreed: few(t, "disagreed")}}
 	}
+	if rapid.Bool().Draw(t, "place") {
+		p.Targets[0].Place = somePlace(t)
+	}
 	for origin, n := range p.Targets[0].Origins {
 		if n > 0 {
 			p.Exceptions = append(p.Exceptions, Exception{Target: "customers", Ref: origin,
@@ -146,7 +149,7 @@ type change struct {
 }
 
 func changes() []change {
-	return slices.Concat(changesOfPasses(), changesOfFacts())
+	return slices.Concat(changesOfPasses(), changesOfFacts(), changesOfPlaces())
 }
 
 // changesOfPasses adds slots and passes.
@@ -182,8 +185,10 @@ func changesOfPasses() []change {
 			if proof == nil {
 				return false
 			}
-			p := somePass(t, proof.Started.Add(-time.Second))
-			in.Passes = append(in.Passes, p)
+			first := slices.MinFunc(in.Passes, func(a, b Pass) int {
+				return a.Started.Compare(b.Started)
+			}) // a pass after it can show that what it left is gone
+			in.Passes = append(in.Passes, somePass(t, first.Started.Add(-time.Second)))
 			return true
 		}},
 	}

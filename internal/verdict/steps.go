@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -79,6 +80,21 @@ func (f *facts) expireVersions() []Step {
 		{"Keep the key enabled until these versions are deleted or have expired.", ""},
 		{"Look again.", f.rotator("verify")},
 	}
+}
+
+// restore returns the steps for data that the job no longer reads.
+func (f *facts) restore() []Step {
+	var names []string
+	for _, d := range f.left {
+		if d.blocks() && !slices.Contains(names, d.target) {
+			names = append(names, d.target)
+		}
+	}
+	return append(f.usable(),
+		Step{fmt.Sprintf("Put this data back into the job file (%s). If it is gone, or another "+
+			"job moved it, state this in the job file instead (gone).", listed(names)), ""},
+		Step{"Move the ciphertexts.", f.rotator("run")},
+		Step{"Prove that none is left.", f.rotator("verify")})
 }
 
 func (f *facts) readAll() []Step {

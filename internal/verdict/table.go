@@ -2,6 +2,7 @@ package verdict
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,11 +47,12 @@ func cannotRows() []row {
 		}, (*facts).refusedCalls, (*facts).serveCaller),
 		cannot("remaining", func(f *facts) bool { return f.remaining() != nil },
 			(*facts).remainingText, (*facts).moveRest),
-		cannot("again", func(f *facts) bool {
-			return f.proof != nil && f.later(isFound) != nil
-		}, (*facts).againText, (*facts).findWriter),
+		cannot("again", func(f *facts) bool { return f.again() != nil }, (*facts).againText,
+			(*facts).findWriter),
 		cannot("versions", func(f *facts) bool { return f.oldVersions() != nil },
 			(*facts).versionsText, (*facts).expireVersions),
+		cannot("left-behind", func(f *facts) bool { return len(f.leftBehind()) > 0 },
+			(*facts).leftBehindText, (*facts).restore),
 	}
 }
 
@@ -66,6 +68,8 @@ func notProvenRows() []row {
 	return []row{
 		unproven("no-look", func(f *facts) bool { return f.proof == nil }, (*facts).noLook,
 			(*facts).readAll),
+		unproven("other-place", func(f *facts) bool { return f.otherPlace() != "" },
+			(*facts).otherPlaceText, (*facts).verify),
 		unproven("moved", func(f *facts) bool { return f.proof != nil && f.proven().moved > 0 },
 			(*facts).movedText, (*facts).verify),
 		unproven("stale", func(f *facts) bool { why, _ := f.stale(); return why != fresh },
@@ -73,6 +77,8 @@ func notProvenRows() []row {
 		unproven("empty", (*facts).isEmpty, (*facts).emptyText, (*facts).correctRules),
 		unproven("filtered", func(f *facts) bool { return f.proof != nil && f.proof.Filtered > 0 },
 			(*facts).filteredText, (*facts).stateComplete),
+		unproven("left-behind-failed", func(f *facts) bool { return len(f.leftFailed()) > 0 },
+			(*facts).leftFailedText, (*facts).restore),
 		unproven("headers", func(f *facts) bool { return f.doubt() != "" }, (*facts).headersText,
 			(*facts).verifyExact),
 		unproven("unreadable", func(f *facts) bool { return f.blocked(ofKey) > 0 },
@@ -134,10 +140,31 @@ func (f *facts) needed() int64 {
 	if p := f.remaining(); p != nil {
 		n += f.counts[p].under
 	}
-	if p := f.later(isFound); f.proof != nil && p != nil {
+	if p := f.again(); p != nil {
 		n += f.counts[p].found
 	}
+	for _, d := range f.leftBehind() {
+		n += d.known()
+	}
 	return n
+}
+
+// again returns the newest pass since base that found ciphertexts under the key, or nil. Without a
+// proof, only data counts that base has read too.
+func (f *facts) again() *Pass {
+	if f.proof != nil {
+		return f.later(isFound)
+	}
+	for _, p := range f.since {
+		found := func(t Target) bool {
+			k := t.Keys[f.Key.ARN]
+			return k.Slots > k.Unreadable && f.base.reads(&t, true)
+		}
+		if f.base != nil && p != f.base && slices.ContainsFunc(p.Targets, found) {
+			return p
+		}
+	}
+	return nil
 }
 
 // oldVersions returns the newest pass that counted old versions under the key, or nil.
@@ -223,10 +250,10 @@ func (f *facts) remainingText() string {
 }
 
 func (f *facts) againText() string {
-	p := f.later(isFound)
+	p := f.again()
 	n := f.counts[p].found
 	return fmt.Sprintf("cannot be disabled. %s found %s under it after %s had left none there. "+
-		"A writer still uses the key.", upper(p.Name()), count(n, "ciphertext"), f.proof.Name())
+		"A writer still uses the key.", upper(p.Name()), count(n, "ciphertext"), f.base.Name())
 }
 
 func (f *facts) versionsText() string {

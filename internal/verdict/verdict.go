@@ -77,6 +77,12 @@ type Input struct {
 	// nil if none were looked for.
 	Copies  []Copy
 	Waivers []Waiver
+	// Places is where the targets are according to the current job file, by their names.
+	Places map[string]Place
+	// Gone are the statements of the job file about data that it no longer names.
+	Gone []Gone
+	// Unread names earlier passes whose records cannot be read.
+	Unread []string
 }
 
 // The modes that move no ciphertext to another key.
@@ -122,6 +128,8 @@ type Pass struct {
 	// makes such passes. OtherJob is true if the job file had other keys, targets or slots; it is
 	// then never complete, either.
 	Complete, Incremental, OtherJob bool
+	// Barred is true if the user chose another pass as the proof.
+	Barred bool
 	// Sources are the ARNs of the source keys of the pass. The pass proves nothing about other
 	// keys. It is nil if all keys but the destination were source keys.
 	Sources []string
@@ -142,7 +150,10 @@ type Pass struct {
 
 // Target is what a pass found in one target.
 type Target struct {
-	Name  string
+	Name string
+	// Place is nil if an earlier version made the pass. Two places with the same name are then
+	// taken to be the same.
+	Place *Place
 	Slots Slots
 	// Keys counts the slots by the ARN of the key under which they were found.
 	Keys map[string]KeySlots

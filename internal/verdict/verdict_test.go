@@ -411,6 +411,8 @@ func decisions() []decision {
 		decisionsOfFailedSlots(),
 		decisionsDisabled(),
 		decisionsCanBeDisabled(),
+		decisionsLeftBehind(),
+		decisionsOtherPlace(),
 	)
 }
 

@@ -29,6 +29,7 @@ func (f *facts) why(code Code) (list []string) {
 	add(c.failed.other, "Failed slots whose ciphertext header identifies another key: %s.",
 		plural.Digits(c.failed.other))
 	list = append(list, f.waivedText()...)
+	list = append(list, f.leftText()...)
 	if text := f.sampleText(); text != "" {
 		list = append(list, text)
 	}
