@@ -159,7 +159,7 @@ func archivedIn(
 	if err != nil {
 		return found // lastMove logs it
 	}
-	h, err := readHistory(ctx, checkpoint.NewPasses(store, job.Job), job, nil)
+	h, _, err := readHistory(ctx, checkpoint.NewPasses(store, job.Job), job, nil)
 	if err != nil {
 		return found
 	}

@@ -158,7 +158,7 @@ func (f *packFlags) choose(
 	if f.chosen = f.pass > 0 || f.readPass > 0; f.chosen {
 		return nil
 	}
-	h, err := readHistory(ctx, passes, job, nil)
+	h, _, err := readHistory(ctx, passes, job, nil)
 	if err != nil {
 		return err
 	}

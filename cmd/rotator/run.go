@@ -168,7 +168,7 @@ func (s *session) finish(ctx context.Context, p *pass, state *state) error {
 		s.summary.Doubt(doubt)
 	}
 	s.summary.Conclude()
-	judge(s.summary, s.job, nil, s.keyStates())
+	s.judgeWritten(ctx, p.passes)
 	return s.stillWritten(ctx, p.passes, record.Number-1)
 }
 

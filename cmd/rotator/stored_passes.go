@@ -26,31 +26,32 @@ func (k *storedPass) provesFor(job *config.Job) {
 	k.proves = k.pass.Complete && !k.pass.OtherJob && k.pass.HasVersions(job.VersionsOf())
 }
 
-// storedPasses holds the passes that can affect a verdict: the newest complete pass, and all
-// passes that began later. They are sorted, the newest first.
+// storedPasses holds the passes that can affect a verdict: the newest complete pass, all passes that
+// began later, and earlier ones that read other targets. They are sorted, the newest first.
 type storedPasses []storedPass
 
 // maxHistory is the maximum number of passes of each kind that are read.
 const maxHistory = 200
 
 // readHistory reads the stored passes of a job. waivers are those whose slots are looked up in the
-// ledgers.
+// ledgers. unread names earlier passes that cannot be read.
 func readHistory(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, waivers []verdict.Waiver,
-) (storedPasses, error) {
+) (all storedPasses, unread []string, err error) {
 	writing, err := writingPasses(ctx, passes, job, waivers)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	reading, err := readingPasses(ctx, passes, job, waivers)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	all := storedPasses(append(writing, reading...))
+	newest := append(writing, reading...)
+	all, unread, err = withEarlier(ctx, passes, job, waivers, newest)
 	slices.SortStableFunc(all, func(a, b storedPass) int {
 		return b.pass.Started.Compare(a.pass.Started)
 	})
-	return all, nil
+	return all, unread, err
 }
 
 // enough reports whether earlier passes cannot affect a verdict: the newest complete pass is known,
@@ -159,21 +160,32 @@ func readingPasses(
 		if err != nil {
 			return nil, &storageError{what: "read the checkpoint", err: err}
 		}
-		same, err := job.HasFingerprint(read.Fingerprint)
+		k, err := readPassOf(read, job, waivers)
 		if err != nil {
 			return nil, err
 		}
-		k := storedPass{summary: readSummary(read, job.Job, "report")}
-		k.pass = k.summary.VerdictPass()
-		k.pass.OtherJob = !same
-		k.provesFor(job)
-		k.pass.Exceptions = waivable(read.Failed, read.TokenKeys, waivers)
 		if list.enough(k.pass) {
 			break
 		}
 		list = append(list, k)
 	}
 	return list, nil
+}
+
+// readPassOf returns the figures of a read-only pass.
+func readPassOf(
+	read checkpoint.ReadPass, job *config.Job, waivers []verdict.Waiver,
+) (k storedPass, err error) {
+	same, err := job.HasFingerprint(read.Fingerprint)
+	if err != nil {
+		return k, err
+	}
+	k.summary = readSummary(read, job.Job, "report")
+	k.pass = k.summary.VerdictPass()
+	k.pass.OtherJob = !same
+	k.provesFor(job)
+	k.pass.Exceptions = waivable(read.Failed, read.TokenKeys, waivers)
+	return k, nil
 }
 
 // waivable returns the failed slots that waivers name. A slot that kept changing, or for which a
@@ -227,19 +239,25 @@ func (h storedPasses) provenBy(s *report.Summary) storedPasses {
 			own.pass.Exceptions = k.pass.Exceptions
 			continue
 		}
-		k.pass.Complete = false
+		k.pass.Barred = true
 		list = append(list, k)
 	}
 	return append(storedPasses{own}, list...)
 }
 
 // exceptions returns the failed slots that waivers name, of the newest complete pass and of later
-// ones.
+// ones, and of targets that these did not read.
 func (h storedPasses) exceptions() (list []verdict.Exception) {
+	read, proven := map[string]bool{}, false
 	for _, k := range h {
-		list = append(list, k.pass.Exceptions...)
-		if k.proves {
-			break
+		for _, e := range k.pass.Exceptions {
+			if !proven || !read[e.Target] {
+				list = append(list, e)
+			}
+		}
+		proven = proven || k.proves
+		for _, t := range k.summary.Targets {
+			read[t.Name] = true
 		}
 	}
 	return list

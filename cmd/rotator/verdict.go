@@ -23,15 +23,45 @@ import (
 // defaultMaxAge is how old the proof may be by default.
 const defaultMaxAge = 24 * time.Hour
 
-// judge sets the verdicts of a result that has just been computed. h are the stored passes.
-func judge(s *report.Summary, job *config.Job, h storedPasses, keys map[string]report.KeyFacts) {
-	own := s.VerdictPass()
-	s.Judge(verdict.Input{
-		Now:        time.Now().UTC(),
-		JobFile:    job.File(),
-		Passes:     append(h.passes(own), own),
-		VersionsOf: job.VersionsOf(),
-	}, keys)
+// judge sets the verdicts of the result of a session. h are stored passes, and unread names those
+// that cannot be read.
+func (s *session) judge(h storedPasses, unread []string) {
+	in, own := inputOf(s.job), s.summary.VerdictPass()
+	in.Passes, in.Places, in.Unread = append(h.passes(own), own), s.places(), unread
+	s.summary.Judge(in, s.keyStates())
+}
+
+// judgeWritten sets the verdicts of the result of a run or a retry. What earlier passes left in
+// targets that the pass did not read counts. If the earlier passes cannot be read, it adds a note.
+func (s *session) judgeWritten(ctx context.Context, passes *checkpoint.Passes) {
+	known := storedPasses{{summary: s.summary, pass: s.summary.VerdictPass()}}
+	h, unread := known, []string(nil)
+	if s.summary.Status == report.Complete { // else there is no proof
+		var err error
+		h, unread, err = withEarlier(ctx, passes, s.job, nil, known)
+		if err != nil {
+			h = known
+			s.summary.Notes = append(s.summary.Notes, "the verdict rests on this pass only, "+
+				"because earlier passes cannot be read: "+s.secrets.Text(s.headline(err)))
+		}
+	}
+	s.judge(h, unread)
+}
+
+// judgeRecorded sets the verdicts of the result of a stored pass. h are the passes that count,
+// without this one.
+func judgeRecorded(
+	job *config.Job, s *report.Summary, fingerprint string, h storedPasses, unread []string,
+) error {
+	same, err := job.HasFingerprint(fingerprint)
+	if err != nil {
+		return err
+	}
+	in, own := inputOf(job), s.VerdictPass()
+	own.OtherJob = !same
+	in.Passes, in.Unread = append(h.passes(own), own), unread
+	s.Judge(in, nil)
+	return nil
 }
 
 // judgeStored sets the verdicts of the result of a stored pass. If the user chose the pass, no
@@ -45,7 +75,7 @@ func (f verdictFlags) judgeStored(
 		return err
 	}
 	keys, _ := f.watched()
-	h, err := readHistory(ctx, passes, job, waivers)
+	h, unread, err := readHistory(ctx, passes, job, waivers)
 	if err == nil {
 		err = h.check()
 	}
@@ -56,14 +86,14 @@ func (f verdictFlags) judgeStored(
 		}
 		now := time.Now().UTC()
 		s.Notes = append(s.Notes, verdict.NotesOn(waivers, h.exceptions(), now)...)
-		return c.judgeIdle(ctx, passes, job, s, f.input(now, job, h, waivers), keys)
+		return c.judgeIdle(ctx, passes, job, s, f.input(job, h, unread, waivers), keys)
 	}
 	if !unusable(err) {
 		return err
 	}
 	own := s.VerdictPass()
 	own.Doubts = append(own.Doubts, "Other passes of the job cannot be read")
-	s.Judge(f.input(time.Now().UTC(), job, storedPasses{{summary: s, pass: own}}, waivers), keys)
+	s.Judge(f.input(job, storedPasses{{summary: s, pass: own}}, nil, waivers), keys)
 	return nil
 }
 
@@ -85,21 +115,22 @@ func (s *session) judgeRead(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, s.checkpointTime(joinTime))
 	defer cancel()
 	var h storedPasses
+	var unread []string
 	store, err := s.storeToRead(ctx)
 	if err == nil {
-		h, err = readHistory(ctx, checkpoint.NewPasses(store, s.job.Job), s.job, nil)
+		h, unread, err = readHistory(ctx, checkpoint.NewPasses(store, s.job.Job), s.job, nil)
 	}
 	if err == nil {
 		err = h.check()
 	}
 	if err != nil {
-		h = nil
+		h, unread = nil, nil
 	}
 	if err != nil && !absent(err) {
 		s.summary.Notes = append(s.summary.Notes, "the verdict rests on this pass only, because "+
 			"earlier passes cannot be read: "+s.secrets.Text(s.headline(err)))
 	}
-	judge(s.summary, s.job, h, s.keyStates())
+	s.judge(h, unread)
 }
 
 // verdictFlags are the flags of report that concern verdicts.
@@ -157,7 +188,7 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 		return err
 	}
 	passes := checkpoint.NewPasses(store, job.Job)
-	h, err := readHistory(ctx, passes, job, waivers)
+	h, unread, err := readHistory(ctx, passes, job, waivers)
 	if err != nil {
 		return err
 	}
@@ -173,7 +204,7 @@ func (f verdictFlags) gateOf(ctx context.Context, c *jobFlags, job *config.Job) 
 		return err
 	}
 	keys, unseen := f.watched()
-	input := f.input(time.Now().UTC(), job, h, waivers)
+	input := f.input(job, h, unread, waivers)
 	now := input.Now
 	if err := c.judgeIdle(ctx, passes, job, newest, input, keys); err != nil {
 		return err
@@ -233,17 +264,12 @@ func (c *jobFlags) working(
 }
 
 func (f verdictFlags) input(
-	now time.Time, job *config.Job, h storedPasses, waivers []verdict.Waiver,
+	job *config.Job, h storedPasses, unread []string, waivers []verdict.Waiver,
 ) verdict.Input {
-	return verdict.Input{
-		Now:        now,
-		MaxAge:     f.maxAge,
-		JobFile:    job.File(),
-		Passes:     h.passes(verdict.Pass{}),
-		Copies:     factsOfCopies(f.found),
-		VersionsOf: job.VersionsOf(),
-		Waivers:    waivers,
-	}
+	in := inputOf(job)
+	in.MaxAge, in.Copies, in.Waivers = f.maxAge, factsOfCopies(f.found), waivers
+	in.Passes, in.Unread = h.passes(verdict.Pass{}), unread
+	return in
 }
 
 // ask returns f with what AWS states about the source keys, if --watch is set, and about the copies

@@ -177,7 +177,7 @@ type Reason struct {
 type Target struct {
 	counts   checkpoint.Counts
 	complete string // TargetInfo.Complete
-	Name   string `json:"name"`
+	Name     string `json:"name"`
 	// Location is the location of the target. It is nil in passes of earlier versions.
 	Location *checkpoint.Location `json:"place,omitempty"`
 	Rules    []Rule               `json:"rules"`

@@ -23,6 +23,7 @@ type leftData struct {
 	pass   *Pass  // that read the data last
 	counts counts
 	gone   *Gone // the statement of the job file, or nil
+	copies bool  // it is only old versions of objects that base read: these count as copies
 }
 
 // known returns the number of ciphertexts that the pass left under the key.
@@ -34,7 +35,9 @@ func (d leftData) mayBe() int64 {
 }
 
 // blocks reports whether the data can depend on the key.
-func (d leftData) blocks() bool { return d.gone == nil && d.known()+d.mayBe() > 0 }
+func (d leftData) blocks() bool {
+	return d.gone == nil && !d.copies && d.known()+d.mayBe() > 0
+}
 
 // findLeft finds the data that base did not read and that an earlier or later pass did. The
 // newest pass that read it to the end counts, and newer ones that stopped. passes are sorted, the
@@ -66,13 +69,15 @@ func (f *facts) addLeft(p *Pass, t *Target, newer []*Pass) {
 	}
 	under := d.known()+d.counts.failed.ofKey > 0
 	if f.base.reads(t, under) {
-		d.counts = versionsOnly(d.counts)
+		d.counts, d.copies = versionsOnly(d.counts), true
 		if f.base.readsVersions(t) || d.known() == 0 {
 			return
 		}
 		waived = nil // only slots are waived
 	}
-	reads := func(q *Pass) bool { return q.reads(t, under) && q.readsVersions(t) }
+	reads := func(q *Pass) bool {
+		return q.Started.After(p.Started) && q.reads(t, under) && q.readsVersions(t)
+	}
 	if slices.ContainsFunc(newer, reads) || d.known()+d.mayBe() == 0 && !isRead(p) {
 		return
 	}
@@ -97,6 +102,11 @@ func versionsOnly(c counts) counts {
 // pass. under is as in Place.narrowed.
 func (p *Pass) reads(t *Target, under bool) bool {
 	return slices.ContainsFunc(p.Targets, func(own Target) bool { return t.isIn(&own, under) })
+}
+
+// names reports whether the pass has a target with a name.
+func (p *Pass) names(target string) bool {
+	return slices.ContainsFunc(p.Targets, func(t Target) bool { return t.Name == target })
 }
 
 // isIn reports whether the target own of another pass includes all data of t.
@@ -198,6 +208,11 @@ func (f *facts) leftText() (list []string) {
 		if n == 0 {
 			list = append(list, fmt.Sprintf("%s is the last pass that read %s. It left no "+
 				"ciphertext under this key there.", name, what))
+			continue
+		}
+		if d.copies {
+			list = append(list, fmt.Sprintf("%s found %s under this key in %s. They count as "+
+				"copies.", name, count(n, "old version"), what))
 			continue
 		}
 		list = append(list, fmt.Sprintf("%s left %s in %s. The job file states why this does not "+

@@ -110,12 +110,11 @@ func decisionsLeftBehind() []decision {
 			proof(in).Targets[1].Place.Exclude = []string{"tmp/**"}
 		}, Cannot, "left-behind",
 			leftSentence("5 in vault (read now with other include or exclude)")},
-		{"old versions are not read now", func(in *Input) {
+		{"a removed target had old versions", func(in *Input) {
 			t := audited(in)
 			clear(t)
-			t.Name, t.Place = "vault", bucket("")
 			t.Versions = map[string]int64{oldKey: 4}
-		}, Cannot, "left-behind", leftSentence("4 in vault (its old versions are not read now)")},
+		}, Cannot, "left-behind", leftSentence("4 in orders (not in the job file now)")},
 		{"a removed target has failed slots", func(in *Input) {
 			fail(audited(in), OriginUnknown, 3)
 		}, NotProven, "left-behind-failed", notProvenText + "This job no longer reads data with " +
@@ -270,9 +269,13 @@ func TestGone(t *testing.T) {
 	}
 	in.Gone, in.Unread = nil, []string{"pass 3"}
 	clear(target)
+	vault := found("vault", 10)
+	vault.Place, vault.Versions = bucket(""), map[string]int64{oldKey: 4}
+	in.Passes[2].Targets = append(in.Passes[2].Targets, vault)
 	want[0] = "Read-only pass 7 is the last pass that read orders (not in the job file now). It " +
 		"left no ciphertext under this key there."
-	want = slices.Insert(want, 1, "Pass 3 cannot be read. It is not known whether this job still "+
+	want = slices.Insert(want, 1, "Read-only pass 7 found 4 old versions under this key in vault "+
+		"(its old versions are not read now). They count as copies.", "Pass 3 cannot be read. It is not known whether this job still "+
 		"reads all of its data.")
 	v = Decide(in)
 	if diff := cmp.Diff(want, v.Why); v.Code != CanBeDisabled || diff != "" {
@@ -384,12 +387,13 @@ func changesOfPlaces() []change {
 				return false
 			}
 			now := *f.proof.Targets[0].Place
-			if narrow := rapid.IntRange(0, 2).Draw(t, "how"); narrow == 0 {
-				now.Prefix += "a/"
-			} else if narrow == 1 {
+			switch rapid.IntRange(0, 2).Draw(t, "how") {
+			case 0:
+				now.Prefix, now.Exclude = now.Prefix+"c/", nil // globs would have another meaning
+			case 1:
 				now.Exclude = append(slices.Clone(now.Exclude), "tmp/**")
-			} else {
-				now.Account, now.Role = otherAccount, role(otherAccount)
+			default:
+				now.Reached, now.Account = true, "777788889999"
 			}
 			f.proof.Targets[0].Place = &now
 			return true

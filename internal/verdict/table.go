@@ -150,7 +150,7 @@ func (f *facts) needed() int64 {
 }
 
 // again returns the newest pass since base that found ciphertexts under the key, or nil. Without a
-// proof, only data counts that base has read too.
+// proof, only targets count that base has read too.
 func (f *facts) again() *Pass {
 	if f.proof != nil {
 		return f.later(isFound)
@@ -158,7 +158,7 @@ func (f *facts) again() *Pass {
 	for _, p := range f.since {
 		found := func(t Target) bool {
 			k := t.Keys[f.Key.ARN]
-			return k.Slots > k.Unreadable && f.base.reads(&t, true)
+			return k.Slots > k.Unreadable && (f.base.names(t.Name) || f.base.reads(&t, true))
 		}
 		if f.base != nil && p != f.base && slices.ContainsFunc(p.Targets, found) {
 			return p
