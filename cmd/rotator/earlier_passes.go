@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,8 +22,8 @@ type earlierPasses struct {
 	job     *config.Job
 	waivers []verdict.Waiver
 	known   storedPasses
-	read    map[string]bool // the targets that the complete passes in known have read
-	unread  []string        // names of passes whose records cannot be read
+	read    checkpoint.ReadTargets // of the complete passes in known
+	unread  []string               // names of passes whose records cannot be read
 }
 
 // withEarlier adds the earlier passes that a verdict needs to known. unread names those that cannot
@@ -33,7 +32,7 @@ func withEarlier(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, waivers []verdict.Waiver,
 	known storedPasses,
 ) (all storedPasses, unread []string, err error) {
-	e := &earlierPasses{passes: passes, job: job, waivers: waivers, read: map[string]bool{}}
+	e := &earlierPasses{passes: passes, job: job, waivers: waivers}
 	for _, k := range known {
 		e.add(k)
 	}
@@ -53,18 +52,8 @@ func (e *earlierPasses) add(k storedPass) {
 		return
 	}
 	for _, t := range k.summary.Targets {
-		e.read[targetIdentity(t.Name, t.Location, t.Versions != nil)] = true
+		e.read.Add(t.Name, t.Location, t.Versions != nil)
 	}
-}
-
-// targetIdentity returns a text that is the same for two targets only if both read the same data.
-func targetIdentity(name string, where *checkpoint.Location, versions bool) string {
-	text, _ := json.Marshal(struct { // no type in it has a JSON error
-		Name     string
-		Where    *checkpoint.Location
-		Versions bool
-	}{name, where, versions})
-	return string(text)
 }
 
 // has reports whether a pass is known.
@@ -124,7 +113,7 @@ func (e *earlierPasses) writing(ctx context.Context) error {
 // addWriting adds a pass of runs, if it read a target that no newer pass has read.
 func (e *earlierPasses) addWriting(ctx context.Context, record checkpoint.Pass) error {
 	is := func(t checkpoint.PassTarget) bool {
-		return !e.read[targetIdentity(t.Name, t.Location, false)]
+		return !e.read.Has(t.Name, t.Location, false)
 	}
 	if !slices.ContainsFunc(record.Targets, is) {
 		return nil
@@ -163,7 +152,7 @@ func (e *earlierPasses) reading(ctx context.Context) error {
 // addReading adds a read-only pass, if it read a target that no newer pass has read.
 func (e *earlierPasses) addReading(read checkpoint.ReadPass) error {
 	is := func(t checkpoint.ReadTarget) bool {
-		return !e.read[targetIdentity(t.Name, t.Location, t.Versions != nil)]
+		return !e.read.Has(t.Name, t.Location, t.Versions != nil)
 	}
 	if !slices.ContainsFunc(read.Targets, is) {
 		return nil

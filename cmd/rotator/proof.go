@@ -79,8 +79,8 @@ func accountOf(arn string) string {
 	return ""
 }
 
-// reachOf returns with which credentials a target of the job file is read, and which of its items.
-// caller is the account of the caller, or "" if it is unknown.
+// reachOf returns with which credentials a target of the job file is read, and which of its items
+// and slots. caller is the account of the caller, or "" if it is unknown.
 func reachOf(target config.Target, caller string) *checkpoint.Reach {
 	r := &checkpoint.Reach{Role: roleOf(target)}
 	switch {
@@ -88,13 +88,20 @@ func reachOf(target config.Target, caller string) *checkpoint.Reach {
 		r.Account = cmp.Or(accountOf(target.DynamoDB.Table), accountFor(target, caller))
 	case target.S3 != nil:
 		r.Account = cmp.Or(accountOf(target.S3.Bucket), accountFor(target, caller))
-		r.Include, r.Exclude = target.S3.Include, target.S3.Exclude
+		r.Include = checkpoint.ReachList(target.S3.Include)
+		r.Exclude = checkpoint.ReachList(target.S3.Exclude)
 	case target.Files != nil:
-		r.Include, r.Exclude = target.Files.Include, target.Files.Exclude
+		r.Include = checkpoint.ReachList(target.Files.Include)
+		r.Exclude = checkpoint.ReachList(target.Files.Exclude)
 		if path, err := filepath.Abs(target.Files.Root); err == nil {
 			r.Path, _ = filepath.EvalSymlinks(path) // "" after an error
 		}
 	}
+	var slots []string
+	for _, slot := range target.Slots {
+		slots = append(slots, slot.Path+slot.Pattern)
+	}
+	r.Slots = checkpoint.ReachList(slots)
 	return r
 }
 

@@ -267,19 +267,6 @@ type Location struct {
 	Reach *Reach `json:"reach,omitempty"`
 }
 
-// Reach describes with which credentials a target is read, and which of its items are read. Later
-// passes are compared with it.
-type Reach struct {
-	Role string `json:"role_arn,omitempty"` // of the job file; empty for the caller's credentials
-	// Account is the account whose table or bucket the name selects: that of an ARN, otherwise
-	// that of the credentials. It is empty if it is unknown.
-	Account string `json:"account,omitempty"`
-	// Path is the root of files as an absolute path without symbolic links; empty if unknown.
-	Path    string   `json:"path,omitempty"`
-	Include []string `json:"include,omitempty"`
-	Exclude []string `json:"exclude,omitempty"`
-}
-
 // The kinds of locations.
 const (
 	LocationDynamoDB = "dynamodb"

@@ -86,6 +86,7 @@ type Retained struct {
 	rest    []string // ids of its other records
 	before  *LastPass
 	missing bool // it has no main record
+	targets []ReadTarget
 }
 
 // Retention is what the checkpoint of a job contains.
@@ -99,7 +100,9 @@ type Retention struct {
 
 // Retention lists the records of the job and decides which of them Prune deletes. It keeps the
 // last passes of which keep are complete, at least 1, the pass before the last one, and the
-// read-only passes since then, with the one before them. The error is not nil if the store
+// read-only passes since then, with the one before them. It also keeps the last complete pass that
+// read a target, and later ones that were stopped: a verdict counts what is left in targets that
+// the job no longer has. The error is not nil if the store
 // cannot list records.
 func (p *Passes) Retention(ctx context.Context, keep int) (Retention, error) {
 	store, ok := p.store.(Prunable)
@@ -122,6 +125,7 @@ func (p *Passes) Retention(ctx context.Context, keep int) (Retention, error) {
 	cut := cutOf(r.Items, max(keep, 1), last)
 	decidePasses(r.Items, cut, last)
 	decideReads(r.Items, cut)
+	decideTargets(r.Items)
 	return r, nil
 }
 
@@ -191,10 +195,17 @@ func (p *Passes) describe(ctx context.Context, item *Retained) error {
 		item.entry, err = p.fetchKept(ctx, p.passID(item.Number), "pass", &pass)
 		item.id, item.Status = pass.ID, pass.Status
 		item.Began, item.Ended = pass.Started, pass.Ended
+		for _, t := range pass.Targets {
+			item.targets = append(item.targets, ReadTarget{Name: t.Name, Location: t.Location})
+		}
 	} else {
 		item.entry, err = p.fetchKept(ctx, p.readPassID(item.Number), "read-pass", &read)
 		item.id, item.Status, item.Began, item.Ended = read.ID, read.Status, read.Began, read.Ended
-		item.before = read.LastPass
+		item.before, item.targets = read.LastPass, read.Targets
+		if err == nil && read.Parts > 0 {
+			read, err = p.ReadPass(ctx, item.Number)
+			item.targets = read.Targets
+		}
 	}
 	pruned := (*PrunedError)(nil)
 	switch {
@@ -269,6 +280,33 @@ func decideReads(items []Retained, cut int) {
 			item.Kept = "the last complete one before the passes that are kept"
 		case item.Pruned != nil && len(item.rest) == 0:
 			item.Kept = "its records were deleted"
+		}
+	}
+}
+
+// decideTargets keeps the passes that read a target which no later complete pass has read.
+func decideTargets(items []Retained) {
+	var order []*Retained
+	for i := range items {
+		if item := &items[i]; !item.missing && item.Pruned == nil {
+			order = append(order, item)
+		}
+	}
+	slices.SortFunc(order, func(a, b *Retained) int {
+		return cmp.Or(b.Began.Compare(a.Began), cmp.Compare(b.Kind, a.Kind),
+			cmp.Compare(b.Number, a.Number))
+	})
+	var read ReadTargets
+	for _, item := range order {
+		for _, t := range item.targets {
+			if item.Kept == "" && !read.Has(t.Name, t.Location, t.Versions != nil) {
+				item.Kept = "no later complete pass read target " + t.Name + " as it did"
+			}
+		}
+		for _, t := range item.targets {
+			if item.Status == Finished {
+				read.Add(t.Name, t.Location, t.Versions != nil)
+			}
 		}
 	}
 }
