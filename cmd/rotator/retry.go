@@ -134,5 +134,5 @@ func (s *session) lastOfJob(
 	if record, err = passes.Identify(ctx, record); err != nil {
 		return record, &storageError{what: "save the pass", err: err}
 	}
-	return record, nil
+	return s.noteOtherPlaces(ctx, passes, record)
 }

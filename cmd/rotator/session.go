@@ -240,6 +240,9 @@ func (s *session) openPass(
 	for _, note := range opened.Notes {
 		s.logger.Info(note)
 	}
+	if opened.Pass, err = s.noteOtherPlaces(ctx, passes, opened.Pass); err != nil {
+		return nil, err
+	}
 	tracker, err := passes.Track(ctx, opened.Pass, options)
 	if err != nil {
 		return nil, &storageError{what: "read the checkpoint", err: err}

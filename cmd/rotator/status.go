@@ -77,14 +77,6 @@ func statusJob(ctx context.Context, c *jobFlags, job *config.Job) error {
 	if err != nil {
 		return err
 	}
-	own := storedPasses{{summary: summary, pass: summary.VerdictPass()}}
-	earlier, unread, err := withEarlier(ctx, passes, job, nil, own)
-	if err == nil {
-		err = judgeRecorded(job, summary, record.Fingerprint, earlier, unread)
-	}
-	if err != nil {
-		return err
-	}
 	if err := addsUp(summary); err != nil {
 		return err
 	}
@@ -221,7 +213,7 @@ func recorded(
 	}
 	setAccepted(s, job, tally)
 	s.Conclude()
-	return s, judgeRecorded(job, s, record.Fingerprint, nil, nil)
+	return s, judgeRecorded(job, s, record.Fingerprint)
 }
 
 // samplesOf returns the samples of the runs of a pass.

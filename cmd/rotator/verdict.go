@@ -48,18 +48,15 @@ func (s *session) judgeWritten(ctx context.Context, passes *checkpoint.Passes) {
 	s.judge(h, unread)
 }
 
-// judgeRecorded sets the verdicts of the result of a stored pass. h are the passes that count,
-// without this one.
-func judgeRecorded(
-	job *config.Job, s *report.Summary, fingerprint string, h storedPasses, unread []string,
-) error {
+// judgeRecorded sets the verdicts of the result of a stored pass, without other passes.
+func judgeRecorded(job *config.Job, s *report.Summary, fingerprint string) error {
 	same, err := job.HasFingerprint(fingerprint)
 	if err != nil {
 		return err
 	}
 	in, own := inputOf(job), s.VerdictPass()
 	own.OtherJob = !same
-	in.Passes, in.Unread = append(h.passes(own), own), unread
+	in.Passes = []verdict.Pass{own}
 	s.Judge(in, nil)
 	return nil
 }

@@ -186,11 +186,7 @@ func (p *Pass) AddRun(end RunEnd) {
 	p.endHeaders(end)
 	p.AcceptKeys = merged(p.AcceptKeys, end.AcceptKeys)
 	p.TokenKeys = merged(p.TokenKeys, end.TokenKeys)
-	for _, doubt := range end.Doubts {
-		if !slices.Contains(p.Doubts, doubt) && len(p.Doubts) < maxDoubts {
-			p.Doubts = append(p.Doubts, doubt)
-		}
-	}
+	p.AddDoubts(end.Doubts)
 	p.Early = p.Early || end.Early
 	p.Requests += end.Requests
 	p.Throttled += end.Throttled
@@ -200,6 +196,15 @@ func (p *Pass) AddRun(end RunEnd) {
 		p.Samples = append(p.Samples, RunSample{Run: end.ID, Sample: end.Sample})
 	}
 	p.addLogs(end)
+}
+
+// AddDoubts adds reasons why the counts of the pass are not evidence.
+func (p *Pass) AddDoubts(doubts []string) {
+	for _, doubt := range doubts {
+		if !slices.Contains(p.Doubts, doubt) && len(p.Doubts) < maxDoubts {
+			p.Doubts = append(p.Doubts, doubt)
+		}
+	}
 }
 
 // addLogs replaces the record of the log of a run. It keeps the record of a log that was truncated,

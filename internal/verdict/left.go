@@ -236,7 +236,7 @@ func (f *facts) otherPlace() string {
 		if !known || t.Place == nil {
 			continue
 		}
-		if how := t.Place.elsewhere(&now); how != "" {
+		if how := t.Place.Elsewhere(&now); how != "" {
 			return t.Name + " " + how
 		}
 	}

@@ -91,9 +91,9 @@ const kindFiles = "files"
 // different reports whether two values are known and differ.
 func different(a, b string) bool { return a != "" && b != "" && a != b }
 
-// elsewhere returns how the place that the job file states now differs from the place that a pass
-// read, or "" if no difference is known.
-func (p *Place) elsewhere(now *Place) string {
+// Elsewhere returns how the place that the job file names now differs from the place that a pass
+// read, or "" if no difference is known. The text follows "read".
+func (p *Place) Elsewhere(now *Place) string {
 	switch {
 	case !p.sameAccount(now):
 		return "with " + p.credentials() + ", but the job file now names " + now.credentials()
@@ -101,10 +101,8 @@ func (p *Place) elsewhere(now *Place) string {
 		return "in directory " + p.Path + ", but the job file now names " + now.Path
 	case different(p.Region, now.Region):
 		return "in " + p.Region + ", but the job file now names " + now.Region
-	case now.Endpoint != "" && p.service() != now.service():
-		return "at another endpoint than " + now.Endpoint + ", which the job file now names"
 	}
-	return ""
+	return "" // an endpoint of the job file is part of the fingerprint; others can be proxies
 }
 
 // sameStore reports whether two places are in the same table, bucket or directory tree, as far as
