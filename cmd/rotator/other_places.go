@@ -10,8 +10,8 @@ import (
 
 // noteOtherPlaces adds a doubt to the record of a resumed pass for each target that this run reads
 // in another account or directory than the pass did before. Its figures are then no evidence,
-// because they are about two places. It must be called before the run reads a target. It returns the
-// stored record.
+// because they are about two places. It must be called before the run reads a target. It returns
+// the stored record.
 func (s *session) noteOtherPlaces(
 	ctx context.Context, passes *checkpoint.Passes, record checkpoint.Pass,
 ) (checkpoint.Pass, error) {

@@ -56,10 +56,11 @@ func newPruneCommand(std streams) *cobra.Command {
 	cmd := jobCommand(std, "prune", "Delete records of old passes from the checkpoint",
 		`Delete the records of old passes and read-only passes of the job. Prune always keeps the
 last pass, the last complete passes (--keep), the pass before the last one, and the
-read-only passes since then, with the last complete one before them. It never deletes an
-audit log. In place of each deleted pass it leaves a small record with its number, its
-times, and the time and the caller of prune. Prune can work at the same time as runs. If
-it is interrupted, run it again.`,
+read-only passes since then, with the last complete one before them. It also keeps the last
+pass that read a target which the job file no longer has. It never deletes an audit log.
+In place of each deleted pass it leaves a small record with its number, its times, and the
+time and the caller of prune. Prune can work at the same time as runs. If it is interrupted,
+run it again.`,
 		func(ctx context.Context, c *jobFlags, job *config.Job) error {
 			o.prune = !dry
 			return c.retention(ctx, job, o)

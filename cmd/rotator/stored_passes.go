@@ -26,8 +26,8 @@ func (k *storedPass) provesFor(job *config.Job) {
 	k.proves = k.pass.Complete && !k.pass.OtherJob && k.pass.HasVersions(job.VersionsOf())
 }
 
-// storedPasses holds the passes that can affect a verdict: the newest complete pass, all passes that
-// began later, and earlier ones that read other targets. They are sorted, the newest first.
+// storedPasses holds the passes that can affect a verdict: the newest complete pass, all passes
+// that began later, and earlier ones that read other targets. They are sorted, the newest first.
 type storedPasses []storedPass
 
 // maxHistory is the maximum number of passes of each kind that are read.

@@ -426,7 +426,7 @@ type Gone struct {
 	Target string `yaml:"target" jsonschema:"required,minLength=1"`
 	// Day in UTC from which the data is gone, such as 2026-11-20. Passes that began on a later
 	// day are not covered. Required.
-	Since string `yaml:"since" jsonschema:"required,format=date,pattern=^[0-9]{4}-[0-9]{2}-[0-9]{2}$"`
+	Since string `yaml:"since" jsonschema:"required,format=date,minLength=10,maxLength=10"`
 	// Reason why no caller needs a source key for this data, for the report. Required.
 	Because string `yaml:"because" jsonschema:"required,minLength=1,maxLength=500"`
 }

@@ -178,8 +178,8 @@ func leftIn(list []leftData, number func(leftData) int64) string {
 }
 
 // putBack ends the sentences about data that the job no longer reads.
-const putBack = "Put this data back into the job file and run rotator verify, or state there that " +
-	"it is gone."
+const putBack = "Put this data back into the job file and run rotator verify, or state there " +
+	"that it is gone."
 
 // omits begins the sentences about data that base did not read.
 func (f *facts) omits() string {

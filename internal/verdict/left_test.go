@@ -275,8 +275,8 @@ func TestGone(t *testing.T) {
 	want[0] = "Read-only pass 7 is the last pass that read orders (not in the job file now). It " +
 		"left no ciphertext under this key there."
 	want = slices.Insert(want, 1, "Read-only pass 7 found 4 old versions under this key in vault "+
-		"(its old versions are not read now). They count as copies.", "Pass 3 cannot be read. It is not known whether this job still "+
-		"reads all of its data.")
+		"(its old versions are not read now). They count as copies.",
+		"Pass 3 cannot be read. It is not known whether this job still reads all of its data.")
 	v = Decide(in)
 	if diff := cmp.Diff(want, v.Why); v.Code != CanBeDisabled || diff != "" {
 		t.Errorf("%s, and the further facts differ (-want +got):\n%s", v.Reason, diff)

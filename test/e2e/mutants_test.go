@@ -26,7 +26,7 @@ type mutant struct {
 func mutants() []mutant {
 	return slices.Concat(sourceMutants(), checkpointMutants(), recordMutants(), engineMutants(),
 		logMutants(), uploadMutants(), requestMutants(), evidenceMutants(), verdictMutants(),
-		watchMutants(), copiesMutants(), reportMutants(), commandMutants(),
+		watchMutants(), copiesMutants(), reportMutants(), commandMutants(), placeMutants(),
 		contentMutants(), packMutants())
 }
 
@@ -494,7 +494,7 @@ func verdictMutants() []mutant {
 		{"a stopped pass is a proof", "internal/verdict/facts.go",
 			"return p.Complete && !p.Incremental", "return !p.Incremental", tests},
 		{"what later passes found is ignored", "internal/verdict/table.go",
-			"return f.proof != nil && f.later(isFound) != nil", "return false", tests},
+			"return f.later(isFound)", "return nil", tests},
 		{"a pass that began with the proof is ignored", "internal/verdict/facts.go",
 			"p != f.proof && !p.Started.Before(f.proof.Started)", "false", tests},
 		{"a sample that disagrees is ignored", "internal/verdict/table.go",
@@ -522,8 +522,8 @@ func verdictMutants() []mutant {
 			"Key: verdict.Key{State: k.State, Disabled", "Key: verdict.Key{Disabled",
 			[]string{"./cmd/rotator", "-run", "TestScripts/verdict"}},
 		{"the gate ignores a pass of another job file", "cmd/rotator/stored_passes.go",
-			"k.pass.OtherJob = !same\n\t\tk.provesFor(job)\n\t\tk.pass.Exceptions",
-			"_ = same\n\t\tk.provesFor(job)\n\t\tk.pass.Exceptions",
+			"k.pass.OtherJob = !same\n\tk.provesFor(job)\n\tk.pass.Exceptions",
+			"_ = same\n\tk.provesFor(job)\n\tk.pass.Exceptions",
 			[]string{"./cmd/rotator", "-run", "TestScripts/verdict"}},
 	}
 }
