@@ -21,6 +21,7 @@ import (
 func allowedInBasics() map[string][]string {
 	return map[string][]string{
 		"internal/nearest":   {},
+		"internal/columns":   {"internal/printable"},
 		"internal/plural":    {},
 		"internal/awserr":    {},
 		"internal/config":    {"internal/nearest"},
@@ -73,10 +74,11 @@ func allowedInEngine() map[string][]string {
 func allowedInResults() map[string][]string {
 	return map[string][]string{
 		"internal/verdict": {"internal/plural"},
-		"internal/report": {"internal/checkpoint", "internal/plural", "internal/printable",
-			"internal/verdict"},
-		"internal/report/document": {"internal/checkpoint", "internal/copies", "internal/plural",
-			"internal/printable", "internal/report", "internal/verdict", "internal/watch"},
+		"internal/report": {"internal/checkpoint", "internal/columns", "internal/plural",
+			"internal/printable", "internal/verdict"},
+		"internal/report/document": {"internal/checkpoint", "internal/columns", "internal/copies",
+			"internal/plural", "internal/printable", "internal/report", "internal/verdict",
+			"internal/watch"},
 		"internal/report/page": {"internal/checkpoint", "internal/copies", "internal/plural",
 			"internal/printable", "internal/report", "internal/report/document",
 			"internal/verdict", "internal/watch"},
@@ -90,6 +92,7 @@ func allowedInResults() map[string][]string {
 			"internal/rotate", "internal/scan"},
 		"internal/watch": {
 			"internal/awserr",
+			"internal/columns",
 			"internal/plural",
 			"internal/printable",
 			"internal/retry",
@@ -152,6 +155,7 @@ func allowedInPrograms() map[string][]string {
 			"internal/fastkms",
 			"internal/checkpoint",
 			"internal/ciphertext",
+			"internal/columns",
 			"internal/config",
 			"internal/contentdigest",
 			"internal/evidence",

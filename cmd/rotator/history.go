@@ -6,16 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/columns"
 	"rotator/internal/config"
-	"rotator/internal/printable"
 	"rotator/internal/report"
 )
 
@@ -223,47 +221,48 @@ func (c *jobFlags) printHistory(h history) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(h)
 	}
-	w := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "PASS\tCOMMAND\tBEGAN\tENDED\tSTATUS\tSLOTS\tROTATED\tREMAINING\tEXCEPTIONS\t"+
-		"RESULT\tCALLER")
+	passes := columns.NewTable("PASS", "COMMAND", "BEGAN", "ENDED", "STATUS", "SLOTS", "ROTATED",
+		"REMAINING", "EXCEPTIONS", "RESULT", "CALLER")
+	digests := columns.NewTable("PASS", "TARGET", "CONTENT DIGEST", "ITEMS", "NOT COVERED",
+		"COMPARISON")
 	for _, e := range h.Entries {
-		name := fmt.Sprint(e.Number)
-		if e.Kind == checkpoint.KindReadPass {
-			name = fmt.Sprintf("read-only %d", e.Number)
-		}
-		switch {
-		case e.Unreadable != "":
-			_, _ = printable.Fprintf(w, "%s\t-\t-\t-\tunreadable\t-\t-\t-\t-\t%s\t-\n", name,
-				e.Unreadable)
-			continue
-		case e.Pruned != nil:
-			_, _ = printable.Fprintf(w, "%s\t-\t%s\t%s\t%s\t-\t-\t-\t-\tdeleted %s\t%s\n", name,
-				e.Began.Format(time.RFC3339), timeOrDash(e.Ended), e.Status,
-				e.Pruned.At.Format(time.RFC3339), e.Pruned.By)
-			continue
-		}
-		_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%s\t%s\n", name,
-			e.Command, e.Began.Format(time.RFC3339), timeOrDash(e.Ended), e.Status, e.Slots.Seen,
-			e.Slots.Rotated, e.Slots.Remaining, e.Slots.Exceptions(), e.result(),
-			cmp.Or(e.Caller, e.Account, "-"))
+		e.addTo(passes)
+		e.addDigests(digests)
 	}
-	printContentDigests(w, h.Entries)
-	return w.Flush()
+	if err := passes.Text(c.out); err != nil {
+		return err
+	}
+	return columns.Tables(c.out, digests)
 }
 
-// printContentDigests lists the content digests of the read-only passes.
-func printContentDigests(w io.Writer, entries []historyEntry) {
-	first := true
-	for _, e := range entries {
-		for _, target := range slices.Sorted(maps.Keys(e.ContentDigests)) {
-			if first {
-				fmt.Fprintln(w, "\nPASS\tTARGET\tCONTENT DIGEST\tITEMS\tNOT COVERED\tCOMPARISON")
-				first = false
-			}
-			d := e.ContentDigests[target]
-			_, _ = printable.Fprintf(w, "read-only %d\t%s\t%s\t%d\t%d\t%s\n", e.Number, target,
-				d.Digest, d.Items, d.Uncovered(), comparison(d.Compared))
-		}
+// name returns the name of the pass in a table.
+func (e historyEntry) name() string {
+	if e.Kind == checkpoint.KindReadPass {
+		return fmt.Sprintf("read-only %d", e.Number)
+	}
+	return fmt.Sprint(e.Number)
+}
+
+// addTo adds the pass to the table of passes.
+func (e historyEntry) addTo(table *columns.Table) {
+	switch {
+	case e.Unreadable != "":
+		table.Row(e.name(), "-", "-", "-", "unreadable", "-", "-", "-", "-", e.Unreadable, "-")
+	case e.Pruned != nil:
+		table.Row(e.name(), "-", e.Began.Format(time.RFC3339), timeOrDash(e.Ended), e.Status, "-",
+			"-", "-", "-", "deleted "+e.Pruned.At.Format(time.RFC3339), e.Pruned.By)
+	default:
+		table.Row(e.name(), e.Command, e.Began.Format(time.RFC3339), timeOrDash(e.Ended), e.Status,
+			e.Slots.Seen, e.Slots.Rotated, e.Slots.Remaining, e.Slots.Exceptions(), e.result(),
+			cmp.Or(e.Caller, e.Account, "-"))
+	}
+}
+
+// addDigests adds the content digests of a read-only pass to a table.
+func (e historyEntry) addDigests(table *columns.Table) {
+	for _, target := range slices.Sorted(maps.Keys(e.ContentDigests)) {
+		d := e.ContentDigests[target]
+		table.Row(e.name(), target, d.Digest, d.Items, d.Uncovered(), comparison(d.Compared))
 	}
 }
 

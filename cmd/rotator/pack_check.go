@@ -188,5 +188,5 @@ func (r packCheck) text() string {
 	for _, note := range r.Notes {
 		_, _ = fmt.Fprintf(&b, "Note: %s.\n", note)
 	}
-	return b.String()
+	return wrapLines(b.String())
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"rotator/internal/columns"
 )
 
 // packFlags are the flags of evidence.
@@ -149,6 +151,15 @@ func (r packResult) text() string {
 	if r.Salt != "" {
 		_, _ = fmt.Fprintf(&b, "The salt is in %s. Keep it, and do not hand it on with the pack.\n",
 			r.Salt)
+	}
+	return wrapLines(b.String())
+}
+
+// wrapLines wraps each line of a text at 80 columns.
+func wrapLines(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString(columns.WrapAt(line, columns.Width) + "\n")
 	}
 	return b.String()
 }

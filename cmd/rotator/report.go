@@ -6,14 +6,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
-	"text/tabwriter"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/columns"
 	"rotator/internal/config"
+	"rotator/internal/plural"
 	"rotator/internal/printable"
 	"rotator/internal/report"
 	"rotator/internal/report/document"
@@ -275,27 +278,42 @@ func (c *jobFlags) printLedger(
 	if err != nil {
 		return err
 	}
-	w := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
 	encoder := json.NewEncoder(c.out)
-	if c.output == "text" {
-		fmt.Fprintln(w, "TARGET\tITEM\tSLOT\tOUTCOME\tREASON\tKEY\tATTEMPTS\tACCEPTED\tDETAIL")
-	}
 	for e, err := range entries {
+		switch {
+		case err != nil:
+			return err
+		case c.output == formJSON:
+			err = encoder.Encode(e)
+		default:
+			err = printEntry(c.out, e)
+		}
 		if err != nil {
 			return err
 		}
-		if c.output == "json" {
-			if err := encoder.Encode(e); err != nil {
-				return err
-			}
-			continue
-		}
-		rule := "-"
-		if e.Accepted > 0 {
-			rule = fmt.Sprintf("accept[%d]", e.Accepted-1)
-		}
-		_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", e.Target, e.Ref, e.Path,
-			e.Outcome, e.Reason, e.Key, e.Attempts, rule, e.Detail)
 	}
-	return w.Flush()
+	return nil
+}
+
+// printEntry writes an exception as text: its address, and below it what is known about it.
+func printEntry(w io.Writer, e checkpoint.LedgerEntry) error {
+	line := func(text string) string {
+		text = columns.WrapAt(printable.Text(text), columns.Width-2)
+		return "  " + strings.ReplaceAll(text, "\n", "\n  ") + "\n"
+	}
+	state := fmt.Sprintf("%s, %s, %s", e.Outcome, e.Reason,
+		plural.Count(int64(e.Attempts), "attempt"))
+	if e.Accepted > 0 {
+		state += fmt.Sprintf(", accepted by accept[%d]", e.Accepted-1)
+	}
+	text := printable.Text(strings.TrimSuffix(e.Target+"  "+e.Ref+"  "+e.Path, "  ")) + "\n" +
+		line(state)
+	if e.Key != "" {
+		text += line("under " + e.Key)
+	}
+	if e.Detail != "" {
+		text += line(e.Detail)
+	}
+	_, err := io.WriteString(w, text)
+	return err
 }

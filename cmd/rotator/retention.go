@@ -5,14 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/columns"
 	"rotator/internal/config"
 	"rotator/internal/evidence"
-	"rotator/internal/printable"
 )
 
 // defaultKeep is the default of checkpoint prune --keep.
@@ -178,12 +177,11 @@ func (c *jobFlags) printRetention(r retentionResult) error {
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(r)
 	}
-	w := tabwriter.NewWriter(c.out, 0, 8, 2, ' ', 0)
 	may, what := checkpoint.Deleted{}, "to be deleted"
 	if r.Deleted != nil {
 		what = "deleted"
 	}
-	fmt.Fprintln(w, "PASS\tSTATUS\tBEGAN\tENDED\tRECORDS\tBYTES\tKEPT")
+	table := columns.NewTable("PASS", "STATUS", "BEGAN", "ENDED", "RECORDS", "BYTES", "KEPT")
 	for _, item := range r.Items {
 		name := fmt.Sprint(item.Number)
 		if item.Kind == checkpoint.KindReadPass {
@@ -194,25 +192,26 @@ func (c *jobFlags) printRetention(r retentionResult) error {
 			kept = "no: " + what
 			may.Records, may.Bytes = may.Records+item.Records, may.Bytes+item.Bytes
 		}
-		_, _ = printable.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", name,
-			orDash(string(item.Status)), timeOrDash(item.Began), timeOrDash(item.Ended),
-			item.Records, item.Bytes, kept)
+		table.Row(name, orDash(string(item.Status)), timeOrDash(item.Began),
+			timeOrDash(item.Ended), item.Records, item.Bytes, kept)
 	}
-	fmt.Fprintf(w, "other\t-\t-\t-\t%d\t%d\tyes: members, heads, and copies of damaged records\n",
-		r.Records, r.Bytes)
+	table.Row("other", "-", "-", "-", r.Records, r.Bytes,
+		"yes: members, heads, and copies of damaged records")
 	for _, log := range r.AuditLogs {
-		_, _ = printable.Fprintf(w, "%s\t-\t-\t-\t-\t%d\tyes: audit log\n", log.Path, log.Bytes)
+		table.Row(log.Path, "-", "-", "-", "-", log.Bytes, "yes: audit log")
 	}
 	if u := r.Uploaded; u != nil {
-		_, _ = printable.Fprintf(w, "%s\t-\t-\t-\t%d\t%d\tyes: uploaded audit logs\n", u.Place,
-			u.Segments, u.Bytes)
+		table.Row(u.Place, "-", "-", "-", u.Segments, u.Bytes, "yes: uploaded audit logs")
 	}
-	_, _ = fmt.Fprintf(w, "\n%s: %d records, %d bytes\n", what, may.Records, may.Bytes)
-	if r.Deleted != nil && r.Deleted.Conflicts > 0 {
-		_, _ = fmt.Fprintf(w, "left, because another process changed them at the same time: "+
-			"%d passes; run prune again\n", r.Deleted.Conflicts)
+	if err := table.Text(c.out); err != nil {
+		return err
 	}
-	return w.Flush()
+	_, err := fmt.Fprintf(c.out, "\n%s: %d records, %d bytes\n", what, may.Records, may.Bytes)
+	if err == nil && r.Deleted != nil && r.Deleted.Conflicts > 0 {
+		_, err = fmt.Fprintf(c.out, "left, because another process changed them at the same "+
+			"time:\n  %d passes; run prune again\n", r.Deleted.Conflicts)
+	}
+	return err
 }
 
 func orDash(text string) string {

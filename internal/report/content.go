@@ -7,24 +7,19 @@ import (
 	"strings"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/columns"
 	"rotator/internal/plural"
 )
 
 // contents writes the content digests of the targets.
 func (l *lines) contents(targets []Target) {
-	first := true
+	table := columns.NewTable("TARGET", "CONTENT DIGEST", "ITEMS", "NOT COVERED")
 	for _, t := range targets {
-		if t.ContentDigest == nil {
-			continue
+		if d := t.ContentDigest; d != nil {
+			table.Row(t.Name, d.Digest, d.Items, d.Uncovered())
 		}
-		if first {
-			l.line("")
-			l.line("TARGET\tCONTENT DIGEST\tITEMS\tNOT COVERED")
-			first = false
-		}
-		d := t.ContentDigest
-		l.line("%s\t%s\t%d\t%d", t.Name, d.Digest, d.Items, d.Uncovered())
 	}
+	l.tables(table)
 	for _, t := range targets {
 		if t.ContentDigest == nil {
 			continue

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"rotator/internal/columns"
 	"rotator/internal/plural"
 	"rotator/internal/printable"
 )
@@ -199,36 +200,26 @@ func (l *lines) line(format string, args ...any) {
 }
 
 // width is the width of paragraphs in characters.
-const width = 80
+const width = columns.Width
 
 // Wrap wraps text at 80 characters and indents all lines after the first. It does not break
 // longer words.
-func Wrap(text string) string { return wrapAt(text, width) }
-
-func wrapAt(text string, width int) string {
-	at := 0
-	var b strings.Builder
-	for i, word := range strings.Fields(text) {
-		n := utf8.RuneCountInString(word)
-		switch {
-		case i == 0:
-		case at+1+n > width:
-			b.WriteString("\n  ")
-			at = 2
-		default:
-			b.WriteString(" ")
-			at++
-		}
-		b.WriteString(word)
-		at += n
-	}
-	return b.String()
-}
+func Wrap(text string) string { return columns.WrapAt(text, width) }
 
 // paragraph writes wrapped text.
 func (l *lines) paragraph(text string) {
 	if l.err == nil {
 		_, l.err = fmt.Fprintln(l.w, Wrap(printable.Text(text)))
+	}
+}
+
+// tables writes tables, each after an empty line.
+func (l *lines) tables(tables ...*columns.Table) {
+	if l.err == nil {
+		l.err = l.w.Flush()
+	}
+	if l.err == nil {
+		l.err = columns.Tables(l.w, tables...)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"rotator/internal/checkpoint"
+	"rotator/internal/columns"
 	"rotator/internal/printable"
 	"rotator/internal/verdict"
 )
@@ -162,7 +163,8 @@ func (l *lines) verdict(v verdict.Verdict) {
 
 // item writes wrapped text as an item of a list.
 func (l *lines) item(mark, text string) {
-	for i, one := range strings.Split(wrapAt(printable.Text(text), width-2-len(mark)), "\n") {
+	wrapped := columns.WrapAt(printable.Text(text), width-2-len(mark))
+	for i, one := range strings.Split(wrapped, "\n") {
 		if i > 0 {
 			mark = strings.Repeat(" ", len(mark))
 		}

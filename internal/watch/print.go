@@ -1,11 +1,13 @@
 package watch
 
 import (
+	"cmp"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
-	"text/tabwriter"
 
+	"rotator/internal/columns"
 	"rotator/internal/printable"
 )
 
@@ -21,40 +23,47 @@ func (r *Result) JSON(w io.Writer, compact bool) error {
 // Text writes the result for people.
 func (r *Result) Text(w io.Writer) error {
 	var b strings.Builder
-	_, _ = printable.Fprintf(&b, "job %s, source keys watched at %s, since %s\n", r.Job,
-		at(r.Asked), at(r.Since))
+	b.WriteString(wrap(fmt.Sprintf("job %s, source keys watched at %s, since %s", r.Job,
+		at(r.Asked), at(r.Since))) + "\n")
 	for i := range r.Keys {
-		r.Keys[i].text(&b)
+		if err := r.Keys[i].text(&b); err != nil {
+			return err
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func (k *Key) text(b *strings.Builder) {
-	_, _ = printable.Fprintf(b, "\n%s\n", k.Sentence)
-	table := tabwriter.NewWriter(b, 0, 8, 2, ' ', 0)
+func (k *Key) text(b *strings.Builder) error {
+	b.WriteString("\n" + wrap(k.Sentence) + "\n")
 	if k.ARN != "" {
-		_, _ = printable.Fprintf(table, "  %s\t%s\n", "key", k.ARN)
+		b.WriteString(fact("key", k.ARN))
 	}
 	for _, f := range k.Facts {
-		_, _ = printable.Fprintf(table, "  %s\t%s\n", f.About, f.Sentence)
+		b.WriteString(fact(f.About, f.Sentence))
 	}
 	for _, u := range k.CannotSee {
-		_, _ = printable.Fprintf(table, "  %s\t%s: %s\n", "cannot see", u.What, u.Sentence)
+		b.WriteString(fact("cannot see", u.What+": "+u.Sentence))
 	}
-	_ = table.Flush()
 	if len(k.Trail.Callers) == 0 {
-		return
+		return nil
 	}
 	b.WriteString("\n")
-	_, _ = printable.Fprintf(table, "  CALLER\tOPERATION\tRESULT\tCALLS\tFIRST\tLAST\n")
+	table := columns.NewTable("CALLER", "OPERATION", "RESULT", "CALLS", "FIRST", "LAST")
 	for _, c := range k.Trail.Callers {
-		result := c.Result
-		if result == "" {
-			result = "success"
-		}
-		_, _ = printable.Fprintf(table, "  %s\t%s\t%s\t%d\t%s\t%s\n", c.Name(), c.Operation, result,
-			c.Calls, at(c.First), at(c.Last))
+		table.Row(c.Name(), c.Operation, cmp.Or(c.Result, "success"), c.Calls, at(c.First),
+			at(c.Last))
 	}
-	_ = table.Flush()
+	return table.Text(b)
+}
+
+// wrap escapes and wraps text.
+func wrap(text string) string { return columns.WrapAt(printable.Text(text), columns.Width) }
+
+// fact returns a label and a text beside it.
+func fact(label, text string) string {
+	const indent = 14 // of the texts
+	lines := columns.WrapAt(printable.Text(text), columns.Width-indent)
+	gap := strings.Repeat(" ", indent)
+	return (gap[:2] + label + gap)[:indent] + strings.ReplaceAll(lines, "\n  ", "\n"+gap) + "\n"
 }

@@ -104,14 +104,16 @@ sha256sum -c "$work/sums" >"$work/checked" 2>&1 || {
 
 printf 'All %d files are as listed.\n' "$(wc -l <"$work/names")"
 jq -r '.predicate | "Job \(.job), pack of \(.created):", (.verdicts[] | "- " + .sentence)' \
-    "$statement"
+    "$statement" >"$work/text"
 jq -r '.predicate.exceptions // empty
-    | "exceptions.csv lists \(.listed) of \(.total) exceptions."' "$statement"
+    | "exceptions.csv lists \(.listed) of \(.total) exceptions."' "$statement" >>"$work/text"
+fold -s -w 80 "$work/text"
 if [ ! -f "$bundle" ]; then
     printf 'NOT SIGNED: anybody can have written this pack.\n' >&2
     exit 2
 fi
-jq -r '.predicate.signer | "Signed with \(.key), \(.algorithm)."' "$statement"
+jq -r '.predicate.signer | "Signed with \(.key), \(.algorithm)."' "$statement" >"$work/text"
+fold -s -w 80 "$work/text"
 if [ "$key" = evidence.pub ]; then
-    printf 'The key is the one in the pack. Compare it with that of the signer (VERIFY.md).\n'
+    printf 'The key is the one in the pack. Compare it with that of the signer:\nsee VERIFY.md.\n'
 fi

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
 	"time"
 
+	"rotator/internal/columns"
 	"rotator/internal/plural"
 	"rotator/internal/printable"
 	"rotator/internal/report"
@@ -190,28 +190,27 @@ func (d Diff) Text(w io.Writer) error {
 	if _, err := fmt.Fprintln(w, report.Wrap(printable.Text(d.Sentence))); err != nil {
 		return err
 	}
-	out := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	row := func(format string, args ...any) { _, _ = printable.Fprintf(out, format+"\n", args...) }
-	row("")
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
 	for _, part := range []struct {
 		name string
 		DiffPart
 	}{{"old", d.Old}, {"new", d.New}} {
-		row("%s\t%s\t%s of %s, as of %s", part.name, part.File, part.Command, part.Job,
-			part.AsOf.UTC().Format(time.RFC3339))
-	}
-	row("")
-	row("TARGET\tKEY\tROLE\tBEFORE\tAFTER\tCHANGE")
-	for _, c := range d.Keys {
-		row("%s\t%s\t%s\t%d\t%d\t%+d", c.Target, cmp.Or(c.Alias, c.Key, "not known"),
-			string(c.Role), c.Before, c.After, c.Change)
-	}
-	for i, r := range d.Reasons {
-		if i == 0 {
-			row("")
-			row("OUTCOME\tREASON\tBEFORE\tAFTER\tCHANGE")
+		if _, err := fmt.Fprintln(w, report.Wrap(printable.Sprintf("%s  %s  %s of %s, as of %s",
+			part.name, part.File, part.Command, part.Job,
+			part.AsOf.UTC().Format(time.RFC3339)))); err != nil {
+			return err
 		}
-		row("%s\t%s\t%d\t%d\t%+d", r.Outcome, r.Reason, r.Before, r.After, r.Change)
 	}
-	return out.Flush()
+	keys := columns.NewTable("TARGET", "KEY", "ROLE", "BEFORE", "AFTER", "CHANGE")
+	for _, c := range d.Keys {
+		keys.Row(c.Target, cmp.Or(c.Alias, c.Key, "not known"), c.Role, c.Before, c.After,
+			fmt.Sprintf("%+d", c.Change))
+	}
+	reasons := columns.NewTable("OUTCOME", "REASON", "BEFORE", "AFTER", "CHANGE")
+	for _, r := range d.Reasons {
+		reasons.Row(r.Outcome, r.Reason, r.Before, r.After, fmt.Sprintf("%+d", r.Change))
+	}
+	return columns.Tables(w, keys, reasons)
 }
