@@ -158,12 +158,23 @@ func (f *facts) examine() []Step {
 func (f *facts) disable() []Step {
 	return []Step{
 		{"Disable the key. This can be undone.", f.aws("disable-key")},
-		{"Watch CloudTrail and your applications for DisabledException. If there is one, enable " +
-			"the key again.", f.aws("enable-key")},
+		{"Look for callers that still need it, for some weeks.", f.rotator("watch")},
+		{"If there is one, or an application reports DisabledException, enable the key again.",
+			f.aws("enable-key")},
+		f.listCopies(),
 	}
 }
 
 func (f *facts) keepWatching() []Step {
-	return []Step{{"Watch CloudTrail and your applications for DisabledException and " +
-		"KMSInvalidStateException.", ""}}
+	return []Step{
+		{"Look for callers that still need the key, for some weeks. Applications report " +
+			"DisabledException or KMSInvalidStateException.", f.rotator("watch")},
+		f.listCopies(),
+	}
+}
+
+// listCopies returns the step before a deletion.
+func (f *facts) listCopies() Step {
+	return Step{"Before you schedule its deletion, list the copies that need it.",
+		f.rotator("copies")}
 }

@@ -63,6 +63,9 @@ func (k *Key) sentence(since time.Time) string {
 		from = k.Trail.From // the last use does not cover the time before
 	}
 	if k.unusable() {
+		if k.Disabled.After(from) {
+			from = k.Disabled // no call was refused before
+		}
 		return fmt.Sprintf("is %s. No call is known to have been refused since %s%s.",
 			k.stateText(), at(from), days(from, k.Trail.Asked))
 	}
@@ -85,7 +88,7 @@ func (k *Key) unknownBecause() string {
 			"not be read"
 	}
 	return "its callers could not be read, and it is too early for its last use: ask again at " +
-		at(u.AskAgain)
+		at(u.AskAgain) + ", in " + minutes(u.AskAgain.Sub(u.Asked))
 }
 
 // usedSentence names the newest use by another caller.
@@ -190,7 +193,7 @@ func (u Usage) sentence() string {
 	text += " " + lateUsage
 	if u.Early && u.By != ByOther {
 		text += fmt.Sprintf(" It is too early to know of uses after the last request of rotator: "+
-			"ask again at %s.", at(u.AskAgain))
+			"ask again at %s, in %s.", at(u.AskAgain), minutes(u.AskAgain.Sub(u.Asked)))
 	}
 	return text
 }
@@ -286,6 +289,11 @@ func (r *Rotation) sentence() string {
 		text += fmt.Sprintf("; %s", plural.Count(n, "key material"))
 	}
 	return text
+}
+
+// minutes returns a duration, rounded up to minutes.
+func minutes(d time.Duration) string {
+	return plural.Count(int64((max(d, 0)+time.Minute-1)/time.Minute), "minute")
 }
 
 // at formats a time.
