@@ -1,5 +1,6 @@
-"""Reads the tables of an evidence pack with Python's csv, and compares them with report.json. It
-validates report.json by its schema if the module jsonschema is installed:
+"""Reads the tables of an evidence pack with Python's csv, and the bill of materials, and compares
+them with report.json. The pack was written with --watch. It validates report.json by its schema if
+the module jsonschema is installed:
 
     python3 tables.py PACK SCHEMA.json
 """
@@ -35,6 +36,20 @@ rows = len(table("exceptions"))
 if not len(report["exceptions"]["listed"]) <= rows <= report["exceptions"]["total"]:
     sys.exit(f"exceptions: the table has {rows} rows, report.json {report['exceptions']['total']}")
 compare("copies", len(table("copies")), len(report["copies"] or []))
+uses = report["key_use"]
+keys = table("keys")
+compare("keys", [row["nist_state"] for row in keys], [use.get("nist_state", "") for use in uses])
+compare("requests", [row["last_use_request_id"] for row in keys],
+        [use["last_usage"].get("request_id", "") for use in uses])
+compare("callers", len(table("callers")), sum(len(use["trail"]["callers"]) for use in uses))
+bom = json.loads((pack / "cbom.json").read_text(encoding="utf-8"))
+states = {c["cryptoProperties"]["relatedCryptoMaterialProperties"]["id"]:
+          c["cryptoProperties"]["relatedCryptoMaterialProperties"].get("state")
+          for c in bom["components"] if c["type"] == "cryptographic-asset"}
+compare("keys in cbom.json", sorted(states),
+        sorted({row["key_arn"] for row in inventory if row["key_arn"]}))
+for use in uses:
+    compare("state in cbom.json", states[use["key"]], use.get("nist_state"))
 try:
     import jsonschema
 except ModuleNotFoundError:
