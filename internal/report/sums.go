@@ -171,7 +171,7 @@ func differs(sums, totals map[string]int64) string {
 func (s Sample) contradiction() string {
 	population, checked := int64(0), int64(0)
 	for _, part := range s.parts() {
-		if part.Checked > part.Population {
+		if part.Checked < 0 || part.Checked > part.Population {
 			return fmt.Sprintf("a sample of %s has %d checks", slots(part.Population),
 				part.Checked)
 		}

@@ -120,7 +120,7 @@ func MostWrong(parts []Part, alpha float64) int64 {
 		return mostWrong(parts[0].Population, parts[0].Checked, alpha)
 	}
 	wrong, left := firstFactors(parts, alpha)
-	for {
+	for range maxFactorTries / max(1, len(parts)) {
 		best, cost := -1, math.Inf(1)
 		for i, p := range parts {
 			if c := costOf(p, wrong[i]); c < cost {
@@ -128,17 +128,25 @@ func MostWrong(parts []Part, alpha float64) int64 {
 			}
 		}
 		if best < 0 || left < cost-tolerance {
-			break
+			total := int64(0)
+			for _, n := range wrong {
+				total += n
+			}
+			return total
 		}
 		left -= cost
 		wrong[best]++
 	}
-	total := int64(0)
-	for _, n := range wrong {
-		total += n
+	unchecked := int64(0) // no pass draws such a sample; this bound is true and easy to find
+	for _, p := range parts {
+		unchecked += p.Population - p.Checked
 	}
-	return total
+	return unchecked
 }
+
+// maxFactorTries is the maximum number of factors that are compared. Samples of passes need about
+// the square of the number of their parts.
+const maxFactorTries = 10_000_000
 
 // tolerance is the error that rounding may cause in a logarithm. It makes a bound larger.
 const tolerance = 1e-9

@@ -143,3 +143,27 @@ func TestMostWrongOfLargePopulations(t *testing.T) {
 		}
 	})
 }
+
+// TestImplausibleSamples: samples that no pass draws have a bound, too, and it is found soon.
+func TestImplausibleSamples(t *testing.T) {
+	t.Parallel()
+	many := make([]Part, 5000)
+	for i := range many {
+		many[i] = Part{Population: 1 << 40, Checked: 1}
+	}
+	for _, parts := range [][]Part{
+		{{Population: 1 << 61, Checked: 1}, {Population: 1 << 61, Checked: 1}},
+		{{Population: 1 << 61}, {Population: 5, Checked: 5}},
+		{{Population: 1 << 40, Checked: 1 << 20}, {Population: 1 << 30, Checked: 1 << 20}},
+		many,
+	} {
+		unchecked := int64(0)
+		for _, p := range parts {
+			unchecked += p.Population - p.Checked
+		}
+		s := Joint(parts)
+		if s == nil || s.AtMostWrong == nil || *s.AtMostWrong < 0 || *s.AtMostWrong > unchecked {
+			t.Errorf("%d parts: %+v", len(parts), s)
+		}
+	}
+}
