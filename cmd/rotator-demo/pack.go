@@ -18,14 +18,10 @@ const packName = "evidence-pack"
 // pack writes an evidence pack and checks it as a reader would, with the public key from KMS.
 func (d *demo) pack(ctx context.Context) error {
 	d.announce("rotator evidence: the pack for the owner of the key, signed by another key in KMS")
-	created, err := d.data.kms.CreateKey(ctx, &kms.CreateKeyInput{
-		KeySpec:  types.KeySpecEccNistP256,
-		KeyUsage: types.KeyUsageTypeSignVerify,
-	})
+	key, err := d.data.createSigningKey(ctx)
 	if err != nil {
-		return fmt.Errorf("create the signing key: %w", err)
+		return err
 	}
-	key := *created.KeyMetadata.Arn
 	if err := d.rotator.show(ctx, "evidence", "--watch", "--copies", "--sign", key,
 		"--out", packName); err != nil {
 		return err
@@ -40,6 +36,29 @@ func (d *demo) pack(ctx context.Context) error {
 		return err
 	}
 	return d.checkPack(ctx, public)
+}
+
+// signingAlias is the alias of the key that signs evidence packs.
+const signingAlias = "alias/evidence"
+
+// createSigningKey creates the key that signs evidence packs, with its alias, and returns its ARN.
+func (d *dataset) createSigningKey(ctx context.Context) (arn string, err error) {
+	created, err := d.kms.CreateKey(ctx, &kms.CreateKeyInput{
+		KeySpec:  types.KeySpecEccNistP256,
+		KeyUsage: types.KeyUsageTypeSignVerify,
+	})
+	if err != nil {
+		return "", fmt.Errorf("create the signing key: %w", err)
+	}
+	alias := signingAlias
+	_, err = d.kms.CreateAlias(ctx, &kms.CreateAliasInput{
+		AliasName:   &alias,
+		TargetKeyId: created.KeyMetadata.KeyId,
+	})
+	if err != nil {
+		return "", fmt.Errorf("create the alias of the signing key: %w", err)
+	}
+	return *created.KeyMetadata.Arn, nil
 }
 
 // checkPack checks the pack with its own script, or with rotator if a tool that the script needs is

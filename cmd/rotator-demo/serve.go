@@ -40,8 +40,10 @@ loopback addresses only. Do not store real data in it.
 
 Serve prints shell commands that make the AWS SDKs and the AWS CLI use the fake. With
 --seed small it also creates keys, a table and a bucket, fills them with ciphertexts,
-writes a job file for them, and names them in comments. The last line, "# ready", is
-printed when the fake accepts requests:
+writes a job file for them, and names them in comments. One of the keys, alias/evidence,
+signs evidence packs. The checkpoint and the audit log are in the directory of the job file,
+which is temporary unless --dir names one. The last line, "# ready", is printed when the
+fake accepts requests:
 
     rotator-demo serve --seed small > fake.env &
     until grep -q '^# ready' fake.env; do sleep 0.1; done
@@ -58,7 +60,8 @@ printed when the fake accepts requests:
 		"loopback address and port to listen on; port 0 selects a free port")
 	cmd.Flags().StringVar(&config.seed, "seed", "", "data to create: small (default: none)")
 	cmd.Flags().StringVar(&config.dir, "dir", "",
-		"directory for the job file (default: a temporary directory, removed at the end)")
+		"directory for the job file, checkpoint and audit log (default: a temporary directory, "+
+			"removed at the end)")
 	return cmd
 }
 
@@ -87,6 +90,9 @@ func serve(ctx context.Context, config serveConfig) error {
 			return err
 		}
 		text += seeded
+		if config.dir == "" {
+			text += "# This directory is temporary: serve deletes it at its end. --dir keeps it.\n"
+		}
 	}
 	text += "# ready; stop with SIGINT or SIGTERM\n"
 	if _, err := io.WriteString(config.out, text); err != nil {
@@ -141,6 +147,10 @@ func seedSmall(ctx context.Context, server *fakeaws.Server, dir string) (string,
 	if err != nil {
 		return "", fmt.Errorf("create the data: %w", err)
 	}
+	signing, err := data.createSigningKey(ctx)
+	if err != nil {
+		return "", err
+	}
 	path := filepath.Join(dir, jobName)
 	if err := os.WriteFile(path, []byte(jobFile), 0o600); err != nil {
 		return "", err
@@ -151,6 +161,7 @@ func seedSmall(ctx context.Context, server *fakeaws.Server, dir string) (string,
 		{oldAlias, data.old, "source key"},
 		{newAlias, data.new, "destination key"},
 		{thirdAlias, data.third, "a key that the job does not name"},
+		{signingAlias, signing, "for rotator evidence --sign"},
 	} {
 		fmt.Fprintf(&text, "# %s: %s (%s)\n", key.alias, key.arn, key.use)
 	}
@@ -160,6 +171,7 @@ func seedSmall(ctx context.Context, server *fakeaws.Server, dir string) (string,
 	fmt.Fprintf(&text, "# of these, %d are no ciphertexts, %d are under %s, %d under %s\n",
 		n.poison, n.moved, newAlias, n.foreign, thirdAlias)
 	fmt.Fprintf(&text, "# job file: %s\n", path)
+	fmt.Fprintf(&text, "# checkpoint and audit log: %s\n", filepath.Join(dir, ".rotator"))
 	return text.String(), nil
 }
 

@@ -33,7 +33,8 @@ func TestServe(t *testing.T) {
 	}
 	dir := t.TempDir()
 	env, stop := startServe(t, "--listen", "127.0.0.1:0", "--seed", "small", "--dir", dir)
-	for _, name := range []string{table, bucket, oldAlias, newAlias, thirdAlias} {
+	for _, name := range []string{table, bucket, oldAlias, newAlias, thirdAlias,
+		signingAlias} {
 		if !strings.Contains(env, name) {
 			t.Errorf("the output does not name %s:\n%s", name, env)
 		}
