@@ -300,7 +300,7 @@ func decideTargets(items []Retained) {
 	for _, item := range order {
 		for _, t := range item.targets {
 			if item.Kept == "" && !read.Has(t.Name, t.Location, t.Versions != nil) {
-				item.Kept = "no later complete pass read the same data of target " + t.Name
+				item.Kept = "no later pass read this data of target " + t.Name
 			}
 		}
 		for _, t := range item.targets {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -28,7 +29,7 @@ func (h *history) pass(complete, restart bool) {
 		return
 	}
 	pass := newPass(2)
-	pass.Fingerprint = "print"
+	pass.Fingerprint, pass.Started = "print", time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	if restart {
 		pass, h.err = h.passes.Restart(h.ctx, pass)
 	} else {
@@ -70,7 +71,7 @@ func (h *history) read(status Status, targets int) {
 		return
 	}
 	read := someRead(targets)
-	read.Status = status
+	read.Status, read.Targets[0].Name = status, "t" // the target of the passes, which are newer
 	if read.LastPass, h.err = h.passes.LastPass(h.ctx); h.err == nil {
 		_, h.err = h.passes.StoreReadPass(h.ctx, read)
 	}

@@ -120,6 +120,14 @@ func decisionsLeftBehind() []decision {
 		}, NotProven, "left-behind-failed", notProvenText + "This job no longer reads data with " +
 			"failed slots that may be under this key: read-only pass 7 left 3 in orders (not in " +
 			"the job file now)." + putBackText},
+		{"a removed target, and a pass that began at the same time", func(in *Input) {
+			audited(in)
+			p := in.Passes[2]
+			p.Number, p.Ended = 8, p.Ended.Add(time.Minute)
+			p.Targets = slices.Clone(p.Targets)
+			clear(&p.Targets[1])
+			in.Passes = append(in.Passes, p)
+		}, Cannot, "left-behind", leftSentence("5 in orders (not in the job file now)")},
 		{"another job file, and no pass of it", func(in *Input) {
 			audited(in)
 			in.Passes[0].OtherJob, in.Passes[1].OtherJob = true, true
