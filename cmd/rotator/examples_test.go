@@ -148,6 +148,9 @@ func runExample(t *testing.T, e example) {
 			t.Fatalf("create-table: exit %d: %s%s", code, out, errs)
 		}
 	}
+	if place, ok := job.EvidenceLocation(); ok {
+		_, _ = s.s3.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &place.Bucket})
+	}
 	checkDigests := s.beforeRun(t, env, file)
 	code, out, errs := command(t, env, "run", "-f", file, "-o", "json")
 	s.guards.Printed(out, errs)

@@ -26,7 +26,7 @@ import (
 func newReportCommand(std streams) *cobra.Command {
 	var o reportOptions
 	c := &jobFlags{streams: std, forms: formsOf("report")}
-	cmd := commandOf(c, "report", "Print the result and the evidence of the last pass",
+	cmd := commandOf(c, "report", "Print the result of the last run, or of an audit or verify",
 		`Print the figures of the last pass of rotator run, or of the pass given by --pass. A
 result of audit or verify is a read-only pass: --read-pass prints it. If a read-only pass is
 newer than the pass, report names it with the command. The verdict takes all stored passes

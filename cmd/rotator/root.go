@@ -94,6 +94,10 @@ func (s streams) recovered(code *int) {
 	}
 }
 
+// helpWidth is the largest width of the lines about flags. The other lines of help are about as
+// long.
+const helpWidth = 92
+
 func newRootCommand(std streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "rotator",
@@ -102,6 +106,15 @@ func newRootCommand(std streams) *cobra.Command {
 with kms:ReEncrypt. Every write is conditional, so no concurrent update is lost. The
 result is evidence on whether the old key can be disabled.
 
+A migration usually takes these commands, in this order:
+
+  rotator audit              what depends on the old key
+  rotator run                move it; run the same command again to resume
+  rotator report --ledger    what could not be moved, and why; then rotator retry
+  rotator verify             prove that nothing depends on the old key
+  rotator report --verdict   whether it can be disabled, and the next steps
+
+rotator schema describes the job file, and rotator COMMAND --help each command.
 Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.md.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -112,6 +125,8 @@ Results go to stdout, logs and progress to stderr. Exit codes: docs/exit-codes.m
 		},
 	}
 	root.SetHelpCommand(newHelpCommand())
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages",
+		fmt.Sprintf(".FlagUsagesWrapped %d", helpWidth)))
 	root.SetIn(std.in)
 	root.SetOut(std.out)
 	root.SetErr(std.err)

@@ -20,7 +20,7 @@ import (
 )
 
 func newStatusCommand(std streams) *cobra.Command {
-	return jobCommand(std, "status", "Print the progress of the last pass",
+	return jobCommand(std, "status", "Print the progress of the last run",
 		`Print the progress of the last pass of rotator run, and of its partitions. Status reads
 only the checkpoint and calls no service other than that of the checkpoint. It can be used
 while a run is working; the counts are those of the last save. The verdict is that of

@@ -130,7 +130,7 @@ func (b *Bucket) NoteUnprobed() {
 	if b.config.NeedsBody != nil {
 		writes = "PUT and CopyObject"
 	}
-	b.warn("bucket %s: this endpoint is not AWS. Whether it enforces the conditions of %s was "+
+	b.note("bucket %s: this endpoint is not AWS. Whether it enforces the conditions of %s was "+
 		"not tested, because the test requires a write; rotator run tests it before its first "+
 		"write to the bucket",
 		b.config.Bucket, writes)
