@@ -75,7 +75,7 @@ func (s streams) explain(err error) int {
 	if err == nil {
 		return exitDone
 	}
-	if err == (pipeError{}) {
+	if errors.Is(err, pipeError{}) {
 		return exitPipe
 	}
 	command := ""
