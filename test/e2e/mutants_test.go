@@ -191,6 +191,9 @@ func divisions() []string {
 func sourceMutants() []mutant {
 	tables, objects := []string{"./internal/scan/dynamoscan"}, []string{"./internal/scan/s3scan"}
 	return []mutant{
+		{"a key that a listing repeats is two items", "internal/scan/s3scan/list.go",
+			"case key == last:\n\t\t\tcontinue\n", "case false:\n",
+			[]string{"./internal/scan/s3scan", "-run", "TestListingOutOfOrder"}},
 		{
 			"no condition on a batched write",
 			"internal/scan/dynamoscan/write.go",

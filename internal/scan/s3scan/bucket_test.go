@@ -568,7 +568,8 @@ func TestProbeObjectsAreSkipped(t *testing.T) {
 	}
 }
 
-// A listing that repeats keys or is not ordered is an error.
+// A listing that goes back, is not ordered or makes no progress is an error. A key that a listing
+// repeats, also over the boundary of two pages, is one item.
 func TestListingOutOfOrder(t *testing.T) {
 	listing := func(keys ...string) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
@@ -589,14 +590,22 @@ func TestListingOutOfOrder(t *testing.T) {
 		"StartAfter is ignored": {"a", "b", "c"},
 		"not ordered":           {"d", "c"},
 		"no key":                nil,
+		"no progress":           {"b", "b"},
 	} {
 		if _, err := store.source(store.through(listing(keys...))).Page(t.Context(), partitions[0],
 			scan.Cursor("b")); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
-	if page, err := store.source(store.through(listing("c", "d"))).Page(t.Context(), partitions[0],
-		scan.Cursor("b")); err != nil || string(page.Next) != "d" {
-		t.Errorf("ordered: %v, next %q", err, page.Next)
+	for name, keys := range map[string][]string{
+		"ordered":             {"c", "d"},
+		"repeated":            {"c", "c", "d", "d", "d"},
+		"repeated over pages": {"b", "c", "d", "d"},
+	} {
+		page, err := store.source(store.through(listing(keys...))).Page(t.Context(), partitions[0],
+			scan.Cursor("b"))
+		if err != nil || string(page.Next) != "d" || len(page.Items) != 2 {
+			t.Errorf("%s: %v, next %q, %d items", name, err, page.Next, len(page.Items))
+		}
 	}
 }

@@ -64,7 +64,8 @@ func (b *Bucket) Page(
 
 // page converts a listing after the key last to a page. S3 returns keys in the order of their
 // UTF-8 bytes (API_ListObjectsV2). With any other order, rotator would skip objects or list
-// them forever, so page returns an error.
+// them forever, so page returns an error. A server that returns a key twice in a row, or the key
+// last again, names one object: it is one item.
 func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (scan.Page, error) {
 	page := scan.Page{
 		Last:     !aws.ToBool(out.IsTruncated),
@@ -74,6 +75,7 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 		return scan.Page{}, fmt.Errorf("the server reports more keys after %q but returns none",
 			last)
 	}
+	before := last
 	for _, object := range out.Contents {
 		key, err := decodeKey(out.EncodingType, aws.ToString(object.Key))
 		if err != nil {
@@ -89,7 +91,9 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 			return scan.Page{}, fmt.Errorf("the server returned key %q, which does not begin "+
 				"with %q",
 				key, r.Prefix)
-		case key <= last:
+		case key == last:
+			continue
+		case key < last:
 			return scan.Page{}, fmt.Errorf("the server returned key %q after key %q, which is not "+
 				"the order of S3", key, last)
 		}
@@ -107,6 +111,10 @@ func (b *Bucket) page(r keyRange, last string, out *s3.ListObjectsV2Output) (sca
 			b.config.Globs.Count(page.Included, belowPrefix(r.Prefix, key))
 			page.Items = append(page.Items, scan.Item{Ref: refOf(key)})
 		}
+	}
+	if !page.Last && last == before {
+		return scan.Page{}, fmt.Errorf("the server reports more keys after %q but returns only "+
+			"this key", last)
 	}
 	if !page.Last {
 		page.Next = scan.Cursor(last)
