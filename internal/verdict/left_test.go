@@ -1,6 +1,7 @@
 package verdict
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -53,15 +54,15 @@ func audited(in *Input) *Target {
 	return &p.Targets[1]
 }
 
-// clear removes what is under the key from a target.
-func clear(t *Target) {
+// empty removes what is under the key from a target.
+func empty(t *Target) {
 	t.Slots = Slots{Seen: 10, Current: 10}
 	t.Keys = map[string]KeySlots{newKey: {Slots: 10}}
 }
 
 // fail replaces what is under the key by failed slots.
 func fail(t *Target, origin string, n int64) {
-	clear(t)
+	empty(t)
 	t.Slots.Seen, t.Slots.Failed = 10+n, n
 	t.Origins = map[string]int64{origin: n}
 }
@@ -110,9 +111,15 @@ func decisionsLeftBehind() []decision {
 			proof(in).Targets[1].Place.Exclude = []string{"tmp/**"}
 		}, Cannot, "left-behind",
 			leftSentence("5 in vault (read now with other include or exclude)")},
+	}
+}
+
+// decisionsLeftWhole: a target was removed.
+func decisionsLeftWhole() []decision {
+	return []decision{
 		{"a removed target had old versions", func(in *Input) {
 			t := audited(in)
-			clear(t)
+			empty(t)
 			t.Versions = map[string]int64{oldKey: 4}
 		}, Cannot, "left-behind", leftSentence("4 in orders (not in the job file now)")},
 		{"a removed target has failed slots", func(in *Input) {
@@ -125,7 +132,7 @@ func decisionsLeftBehind() []decision {
 			p := in.Passes[2]
 			p.Number, p.Ended = 8, p.Ended.Add(time.Minute)
 			p.Targets = slices.Clone(p.Targets)
-			clear(&p.Targets[1])
+			empty(&p.Targets[1])
 			in.Passes = append(in.Passes, p)
 		}, Cannot, "left-behind", leftSentence("5 in orders (not in the job file now)")},
 		{"another job file, and no pass of it", func(in *Input) {
@@ -189,9 +196,9 @@ func decisionsOtherPlace() []decision {
 	}
 }
 
-// What was left in data that the proof read, or that a newer pass read to the end, does not block.
-func TestLeftDataThatDoesNotBlock(t *testing.T) {
-	for name, change := range map[string]func(in *Input){
+// samePlaces are changes after which the proof reads what the audit read.
+func samePlaces() map[string]func(in *Input) {
+	return map[string]func(in *Input){
 		"the target was renamed": func(in *Input) {
 			audited(in).Place = tableIn("customers", account)
 		},
@@ -218,6 +225,12 @@ func TestLeftDataThatDoesNotBlock(t *testing.T) {
 			audited(in).Place = p
 			proof(in).Targets[1].Place.Exclude = []string{"tmp/**"}
 		},
+	}
+}
+
+// harmless are other changes after which what the audit left does not block.
+func harmless() map[string]func(in *Input) {
+	return map[string]func(in *Input){
 		"a corrected rule": func(in *Input) {
 			target := audited(in)
 			fail(target, OriginUnknown, 5)
@@ -244,10 +257,17 @@ func TestLeftDataThatDoesNotBlock(t *testing.T) {
 			p := in.Passes[2]
 			p.Number, p.Started = 8, at("07:30:00")
 			p.Targets = slices.Clone(p.Targets)
-			clear(&p.Targets[1])
+			empty(&p.Targets[1])
 			in.Passes = append(in.Passes, p)
 		},
-	} {
+	}
+}
+
+// What was left in data that the proof read, or that a newer pass read to the end, does not block.
+func TestLeftDataThatDoesNotBlock(t *testing.T) {
+	changes := samePlaces()
+	maps.Copy(changes, harmless())
+	for name, change := range changes {
 		in := clean()
 		change(&in)
 		if v := Decide(in); v.Code != CanBeDisabled {
@@ -276,7 +296,7 @@ func TestGone(t *testing.T) {
 		t.Errorf("%s, and the further facts differ (-want +got):\n%s", v.Reason, diff)
 	}
 	in.Gone, in.Unread = nil, []string{"pass 3"}
-	clear(target)
+	empty(target)
 	vault := found("vault", 10)
 	vault.Place, vault.Versions = bucket(""), map[string]int64{oldKey: 4}
 	in.Passes[2].Targets = append(in.Passes[2].Targets, vault)

@@ -412,6 +412,7 @@ func decisions() []decision {
 		decisionsDisabled(),
 		decisionsCanBeDisabled(),
 		decisionsLeftBehind(),
+		decisionsLeftWhole(),
 		decisionsOtherPlace(),
 	)
 }
