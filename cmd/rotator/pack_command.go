@@ -75,8 +75,7 @@ func (f *packFlags) addTo(flags *pflag.FlagSet) {
 		"file of the salt, made if it does not exist (default: the name of the pack with .salt)")
 	flags.BoolVar(&f.verdict.copies, "copies", false,
 		"ask AWS about copies of old ciphertexts, as rotator copies does")
-	flags.BoolVar(&f.verdict.watch, "watch", false,
-		"ask KMS and CloudTrail about the source keys, as rotator watch does")
+	f.verdict.addWatch(flags)
 	flags.DurationVar(&f.verdict.maxAge, "max-age", defaultMaxAge,
 		"how old the proof for an enabled key may be")
 	flags.StringVar(&f.verdict.waivers, "waivers", "",
@@ -88,6 +87,9 @@ func (f *packFlags) addTo(flags *pflag.FlagSet) {
 
 // validate refuses flags that cannot be combined.
 func (f *packFlags) validate(flags *pflag.FlagSet) error {
+	if err := f.verdict.validateWatch(flags); err != nil {
+		return err
+	}
 	switch {
 	case flags.Changed("check"):
 		return f.validateCheck(flags)

@@ -134,6 +134,7 @@ func (s *session) judgeRead(ctx context.Context) {
 type verdictFlags struct {
 	gate    bool
 	watch   bool
+	pages   int // of the event history, for watch
 	copies  bool
 	maxAge  time.Duration
 	waivers string
@@ -145,8 +146,7 @@ type verdictFlags struct {
 func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.gate, "verdict", false,
 		"print only the verdict on each source key, and exit with the code of the worst one")
-	flags.BoolVar(&f.watch, "watch", false,
-		"ask KMS and CloudTrail about the source keys, as rotator watch does")
+	f.addWatch(flags)
 	flags.BoolVar(&f.copies, "copies", false,
 		"ask AWS about copies of old ciphertexts, as rotator copies does")
 	flags.DurationVar(&f.maxAge, "max-age", defaultMaxAge,
@@ -155,7 +155,26 @@ func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
 		"CSV file with failed slots that do not block a verdict")
 }
 
+// addWatch adds the flags about the use of the source keys.
+func (f *verdictFlags) addWatch(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.watch, "watch", false,
+		"ask KMS and CloudTrail about the source keys, as rotator watch does")
+	flags.IntVar(&f.pages, "pages", watchPages,
+		"with --watch: maximum number of pages to read from CloudTrail, each with up to 50 events")
+}
+
+// validateWatch checks the flags that addWatch adds.
+func (f *verdictFlags) validateWatch(flags *pflag.FlagSet) error {
+	if flags.Changed("pages") && !f.watch {
+		return usagef("--pages needs --watch: it limits what is read from CloudTrail")
+	}
+	return watchFlags{pages: f.pages}.check()
+}
+
 func (f *verdictFlags) validate(flags *pflag.FlagSet) error {
+	if err := f.validateWatch(flags); err != nil {
+		return err
+	}
 	if f.maxAge <= 0 {
 		return usagef("--max-age %s: must be longer than 0, such as 24h", f.maxAge)
 	}
@@ -275,7 +294,7 @@ func (f verdictFlags) ask(
 	ctx context.Context, c *jobFlags, job *config.Job,
 ) (_ verdictFlags, err error) {
 	if f.watch && len(job.Source.Keys) > 0 {
-		if f.use, err = watchOnce(ctx, c, job); err != nil {
+		if f.use, err = watchOnce(ctx, c, job, f.pages); err != nil {
 			return f, err
 		}
 	}
@@ -285,12 +304,12 @@ func (f verdictFlags) ask(
 	return f, err
 }
 
-// watchPages is the maximum number of pages of the event history that --watch reads for each key.
-const watchPages = 20
-
-// watchOnce asks KMS and CloudTrail once about the source keys.
-func watchOnce(ctx context.Context, c *jobFlags, job *config.Job) (*watch.Result, error) {
-	watcher, records, err := newWatcher(ctx, c, job, watchFlags{pages: watchPages})
+// watchOnce asks KMS and CloudTrail once about the source keys. It reads at most the given number
+// of pages of the event history.
+func watchOnce(
+	ctx context.Context, c *jobFlags, job *config.Job, pages int,
+) (*watch.Result, error) {
+	watcher, records, err := newWatcher(ctx, c, job, watchFlags{pages: pages})
 	if err != nil {
 		return nil, err
 	}
@@ -319,6 +338,10 @@ func (f verdictFlags) watched() (keys map[string]report.KeyFacts, unseen []strin
 		for _, u := range k.CannotSee {
 			unseen = append(unseen, fmt.Sprintf("%s: cannot see %s: %s", k.Given, u.What,
 				u.Sentence))
+		}
+		if k.Trail.Partial {
+			unseen = append(unseen, fmt.Sprintf("%s: not all events of CloudTrail were read. %s",
+				k.Given, k.Trail.Sentence()))
 		}
 	}
 	return keys, unseen

@@ -19,6 +19,9 @@ import (
 // watchPatience is how long one call of watch is retried.
 const watchPatience = 10 * time.Second
 
+// watchPages is the default of --pages.
+const watchPages = 20
+
 // watchFlags are the flags of watch.
 type watchFlags struct {
 	since string
@@ -49,7 +52,7 @@ see docs/exit-codes.md.`,
 			"last request of rotator, or when a key was disabled, if that is earlier)")
 	cmd.Flags().DurationVar(&flags.every, "every", 0,
 		"repeat at this interval until stopped (default: once)")
-	cmd.Flags().IntVar(&flags.pages, "pages", 20,
+	cmd.Flags().IntVar(&flags.pages, "pages", watchPages,
 		"maximum number of pages to read from CloudTrail, each with up to 50 events")
 	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -129,6 +130,25 @@ func TestWatchFlags(t *testing.T) {
 	for _, bad := range []string{"-1h", "0s", "yesterday", "2026-11-29", "2026-11-30T00:00:00Z"} {
 		if _, err := (watchFlags{since: bad}).begin(now); !isUsage(err) {
 			t.Errorf("--since %q: %v", bad, err)
+		}
+	}
+}
+
+// TestPartialHistoryIsStated: a verdict with --watch states that not all pages of the event history
+// were read, and how many were.
+func TestPartialHistoryIsStated(t *testing.T) {
+	t.Parallel()
+	for why, want := range map[string]string{
+		"":           "",
+		"more-pages": "alias/old: not all events of CloudTrail were read. ",
+	} {
+		trail := watch.Trail{Asked: time.Now(), Partial: why != "", Why: why, Pages: 20}
+		f := verdictFlags{use: &watch.Result{Keys: []watch.Key{{Given: "alias/old", Trail: trail}}}}
+		_, unseen := f.watched()
+		text := strings.Join(unseen, "\n")
+		if !strings.HasPrefix(text, want) || want == "" && text != "" ||
+			want != "" && !strings.Contains(text, "read 20 pages of more; set a higher --pages") {
+			t.Errorf("%q: %s", why, text)
 		}
 	}
 }

@@ -20,7 +20,7 @@ func (k *Key) conclude(since time.Time) {
 	}
 	add("state", k.stateSentence())
 	add("last use", k.LastUsage.sentence())
-	add("calls", k.Trail.sentence())
+	add("calls", k.Trail.Sentence())
 	add("grants", k.grantSentence())
 	add("aliases", k.aliasSentence())
 	add("rotation", k.Rotation.sentence())
@@ -215,7 +215,8 @@ func (u Usage) by() string {
 const lateTrail = "Events typically appear within 15 minutes. CloudTrail does not record all " +
 	"refused calls."
 
-func (t Trail) sentence() string {
+// Sentence states what was read, and what was not read. It is "" if CloudTrail did not answer.
+func (t Trail) Sentence() string {
 	if t.Asked.IsZero() {
 		return ""
 	}
