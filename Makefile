@@ -66,7 +66,7 @@ fuzz: ## fuzz every target for FUZZTIME (20s) each; `make test` runs their corpo
 DIVISIONS = TestTheSumKeepsToTheRate|TestSeveralRunsAreAsFastAsOne
 
 .PHONY: simulate
-simulate: ## SEEDS (3000) histories of faults, kills at each durable step, rates; in virtual time
+simulate: ## simulate SEEDS (3000) histories, kills at each durable step, and rates in virtual time
 	$(GO) test ./internal/rotate -count 1 -run 'TestSimulation|TestCrashSweep|$(DIVISIONS)' -v -args \
 		-seeds=$(SEEDS) -every=1 -divisions=60 -full
 	$(GO) test ./internal/flowcontrol -count 1 -run 'TestHiddenQuota|TestThrottlingSlows' -args -full
@@ -112,7 +112,7 @@ bench: ## compare rotator with loops over the SDK (BENCH=small for CI, BENCH=ful
 	BENCH=$(BENCH) UPDATE=$(UPDATE) ABLATIONS=$(ABLATIONS) bin/bench
 
 .PHONY: evidence
-evidence: ## look at the evidence pack of the demo in Chromium, Python and cosign (COSIGN=PATH, PICTURES=DIR)
+evidence: ## check the evidence pack of the demo with Chromium, Python and cosign (COSIGN=PATH, PICTURES=DIR)
 	PICTURES=$(abspath $(PICTURES)) COSIGN=$(abspath $(COSIGN)) $(GO) test -tags evidence -count 1 -v -timeout 15m ./test/evidence
 
 .PHONY: pictures
