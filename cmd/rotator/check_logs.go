@@ -59,7 +59,7 @@ type checkedLogs struct {
 func (c *jobFlags) checkLogs(
 	ctx context.Context, passes *checkpoint.Passes, job *config.Job, record checkpoint.Pass,
 ) (checked checkedLogs, err error) {
-	moved, err := passes.Moved(ctx, record) // before the logs, which contain more than it
+	moved, err := passes.Moved(ctx, record) // before the logs, so that they have all of these moves
 	if err != nil {
 		return checked, &storageError{what: "read the checkpoint", err: err}
 	}

@@ -53,7 +53,8 @@ func (f *failedSlots) add(e checkpoint.LedgerEntry) {
 	}
 }
 
-// sizeOf returns the size of an entry in JSON at most, if no character must be escaped.
+// sizeOf returns an upper bound of the size of an entry in JSON. It holds if no character must be
+// escaped.
 func sizeOf(e checkpoint.LedgerEntry) int {
 	return len(e.Target) + len(e.Ref) + len(e.Path) + len(e.Detail) + len(e.Key) +
 		len(e.Origin) + len(e.HeaderKey) + entryOverhead

@@ -32,7 +32,7 @@ const (
 	exitBusy        = 76  // another run holds the state, or took it over
 	exitAccess      = 77  // denied, key unusable, credentials refused; resumable
 	exitJob         = 78  // the job file
-	exitPipe        = 141 // the reader of stdout ended, as after SIGPIPE; never joined
+	exitPipe        = 141 // the reader of stdout ended, as after SIGPIPE; never combined
 )
 
 // outcomeError ends a command whose result has been printed with an exit code.

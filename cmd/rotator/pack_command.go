@@ -27,12 +27,11 @@ func newEvidenceCommand(std streams) *cobra.Command {
 	c := &jobFlags{streams: std, forms: formsOf("evidence")}
 	f := &packFlags{}
 	cmd := commandOf(c, "evidence", "Write or check a signed evidence pack",
-		`Write an evidence pack: the report of the newest pass or read-only pass of this job file,
-whichever began later, in all forms, its
-tables as CSV, the keys as a CycloneDX bill of materials, the audit logs, and a signed list
-of the SHA-256 digests of all files. With --sign, the list is signed by kms:Sign, with a key
-of the key spec ECC_NIST_P256 or RSA. The pack contains a script that checks it with openssl,
-jq and sha256sum. See docs/evidence.md.
+		`Write an evidence pack. It contains the report of the newest pass or read-only pass of
+this job file in all forms, its tables as CSV, the keys as a CycloneDX bill of materials, the
+audit logs, and a signed list of the SHA-256 digests of all files. With --sign, the list is
+signed by kms:Sign, with a key of the key spec ECC_NIST_P256 or RSA. The pack contains a
+script that checks it with openssl, jq and sha256sum. See docs/evidence.md.
 
 The pack appears under its name when it is complete. An existing file or directory is never
 replaced.

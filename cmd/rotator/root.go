@@ -251,7 +251,7 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return &usageError{text}
 }
 
-// nearCommand returns the command of which name is the beginning or a misspelling, or "". In a
+// nearCommand returns the command that begins with name or is similar to it, or "". In a
 // word of up to 3 letters only one letter may differ, because most short words are similar.
 func nearCommand(root *cobra.Command, name string) string {
 	f := nearest.Finder{Want: name, Most: 1, Within: max(1, min(2, len(name)/3))}

@@ -207,7 +207,7 @@ type pass struct {
 }
 
 // recordsAtEnd returns the records of the partitions. It reads them once, so it must be called
-// only when the engine has stopped. Whatever changes them later must reset atEnd.
+// only when the engine has stopped. Code that changes them later must reset atEnd.
 func (p *pass) recordsAtEnd(ctx context.Context) (*checkpoint.Records, error) {
 	if p.atEnd != nil {
 		return p.atEnd, nil

@@ -32,7 +32,7 @@ func lastPass(
 ) (checkpoint.Pass, error) {
 	record, err := passes.Last(ctx)
 	if errors.Is(err, checkpoint.ErrNotFound) {
-		text := fmt.Sprintf("the checkpoint has no pass of job %s that could write; rotator run "+
+		text := fmt.Sprintf("the checkpoint has no pass of rotator run for job %s; rotator run "+
 			"starts one", job.Job)
 		if read, err := passes.LastReadPass(ctx); err == nil && read > 0 {
 			text += ". To print the newest result of audit and verify: " +

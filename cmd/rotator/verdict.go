@@ -36,7 +36,7 @@ func (s *session) judge(h storedPasses, unread []string) {
 func (s *session) judgeWritten(ctx context.Context, passes *checkpoint.Passes) {
 	known := storedPasses{{summary: s.summary, pass: s.summary.VerdictPass()}}
 	h, unread := known, []string(nil)
-	if s.summary.Status == report.Complete { // else there is no proof
+	if s.summary.Status == report.Complete { // otherwise there is no proof
 		var err error
 		h, unread, err = withEarlier(ctx, passes, s.job, nil, known)
 		if err != nil {

@@ -188,7 +188,7 @@ func (c *checker) keys() {
 const (
 	keyID  = `(mrk-[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})`
 	keyARN = `arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:`
-	// longestAlias is the maximum length of the name of an alias in bytes. It is no part of the
+	// longestAlias is the maximum length of the name of an alias in bytes. It is not part of the
 	// expressions: an expression that counts to 250 takes a millisecond to compile.
 	longestAlias = 250
 )

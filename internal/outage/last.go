@@ -48,9 +48,9 @@ func lastFailures() middleware.InitializeMiddleware {
 		})
 }
 
-// noteFailure records the result of an attempt to send a request to a service. An attempt that
-// its caller ended is not a failure. If no attempt failed before, the failure of other requests to
-// the service counts.
+// noteFailure records the result of an attempt to send a request to a service. An attempt that its
+// caller ended is not a failure: the failure of an earlier attempt stays recorded. Without one,
+// noteFailure records the failure of other requests to the service.
 func (m *Monitor) noteFailure(ctx context.Context, service string, err error) {
 	last, ok := middleware.GetStackValue(ctx, lastFailureKey{}).(*lastFailure)
 	if !ok {

@@ -39,8 +39,8 @@ func (e *MovesError) Error() string {
 func CompareMoves(pass int, m checkpoint.Moved, l Logged) (proven string, err error) {
 	wrong := &MovesError{Pass: pass, Counted: m.Slots, Proven: l.Slots}
 	cannot := func(why string) (string, error) {
-		return fmt.Sprintf("pass %d: whether the audit logs prove the %s that it counts as moved "+
-			"cannot be checked: %s", pass, slots(m.Slots), why), nil
+		return fmt.Sprintf("pass %d counts %s as moved, which cannot be compared with the audit "+
+			"logs: %s", pass, slots(m.Slots), why), nil
 	}
 	switch {
 	case m.Slots == 0 && l.Slots == 0:
@@ -62,7 +62,7 @@ func CompareMoves(pass int, m checkpoint.Moved, l Logged) (proven string, err er
 		proven += fmt.Sprintf(", of which %d moved a slot again", again)
 	}
 	if more := l.Slots - m.Slots; more > 0 {
-		proven += fmt.Sprintf(". They have moved %s more, which the pass counts with other "+
+		proven += fmt.Sprintf(". They prove %s more, which the pass counts with other "+
 			"outcomes: if a run ends before it saves a page, a later run counts what it finds "+
 			"there", slots(more))
 	}

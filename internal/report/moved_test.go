@@ -24,13 +24,13 @@ func TestCompareMoves(t *testing.T) {
 		"moved again":       {moved{Slots: 40}, Logged{Writes: 43, Slots: 40}, "of which 3 moved"},
 		"one more counted":  {moved{Slots: 41}, Logged{Writes: 43, Slots: 40}, ""},
 		"all more counted":  {moved{Slots: 1}, Logged{}, ""},
-		"one more proven":   {moved{Slots: 39}, forty, "moved 1 slot more"},
+		"one more proven":   {moved{Slots: 39}, forty, "prove 1 slot more"},
 		"by the only run":   {moved{Slots: 39, Once: true}, forty, ""},
 		"by another pass":   {moved{Slots: 39, Once: true}, Logged{40, 40, true, ""}, "1 slot mo"},
 		"killed retry":      {moved{Slots: 42, ByRetries: 2}, forty, "retries have moved 2"},
 		"more than retries": {moved{Slots: 43, ByRetries: 2}, forty, ""},
 		"logs left out":     {moved{Slots: 40, LogsLeftOut: true}, forty, "only the newest logs"},
-		"missing":           {moved{Slots: 40}, Logged{40, 40, false, "why"}, "be checked: why"},
+		"missing":           {moved{Slots: 40}, Logged{40, 40, false, "why"}, "audit logs: why"},
 	} {
 		proven, err := CompareMoves(7, test.counted, test.logged)
 		wrong := (*MovesError)(nil)

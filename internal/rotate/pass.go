@@ -301,10 +301,10 @@ func openedPass(plan Plan, pass checkpoint.Pass, notes ...string) (*OpenedPass, 
 	return o, nil
 }
 
-// ClosePass adds a run to the record of its pass. If the run is complete, complete are the records
-// of the pass, read after the run has ended; otherwise it is nil. ClosePass then also finishes the
-// pass, unless another process has finished it. It is an error if a partition is not done then.
-// ClosePass returns the record as stored. Every error is a *retry.StopError.
+// ClosePass adds a run to the record of its pass. For a complete run, complete holds the records of
+// the pass, read after the run ended. For other runs, it is nil. After a complete run, ClosePass
+// also finishes the pass, unless another process has finished it. It is then an error if a
+// partition is not done. ClosePass returns the record as stored. Every error is a *retry.StopError.
 func ClosePass(
 	ctx context.Context, passes *checkpoint.Passes, pass checkpoint.Pass, end checkpoint.RunEnd,
 	complete *checkpoint.Records,

@@ -29,7 +29,7 @@ func (v Verdict) Check() error {
 	case !slices.ContainsFunc(v.begins(), func(b string) bool {
 		return strings.HasPrefix(v.Sentence, b)
 	}):
-		return fmt.Errorf("sentence: with the code %s it begins with %q", v.Code, v.begins()[0])
+		return fmt.Errorf("sentence: with the code %s it must begin with %q", v.Code, v.begins()[0])
 	}
 	if v.Exit == 0 {
 		_, err := v.Basis()
@@ -68,7 +68,7 @@ func (v Verdict) Basis() (b Basis, err error) {
 		return b, fmt.Errorf("sentence: it does not state on which pass it rests")
 	}
 	if b.AsOf, err = time.Parse(time.RFC3339, parts[3]); err != nil {
-		return b, fmt.Errorf("sentence: %q is no time", parts[3])
+		return b, fmt.Errorf("sentence: %q is not a time", parts[3])
 	}
 	b.Slots, b.Places, b.Pass = number(parts[1]), number(parts[2]), parts[4]
 	return b, nil

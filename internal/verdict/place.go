@@ -135,7 +135,7 @@ func (p *Place) narrowed(now *Place, under bool) string {
 	case now.Complete == "" && p.filteredBy(now, same):
 		return "with other include or exclude"
 	case !under || len(now.Rules) == 0:
-		return "" // without rules, no item was there
+		return "" // a target without rules had no items
 	}
 	var left []string
 	for _, rule := range p.FoundBy {

@@ -24,9 +24,9 @@ type Moves struct {
 	text          []byte // buffer
 }
 
-// NewMoves returns the counter of a pass. Lines that are older than the beginning of the pass by
-// more than the given difference between two clocks are those of another pass with this number:
-// the checkpoint was deleted meanwhile.
+// NewMoves returns the counter of a pass that began at a time. clocks is the largest difference
+// between the clocks of two machines. Lines that are older than the beginning of the pass by more
+// than clocks do not count: they belong to a pass with the same number in a deleted checkpoint.
 func NewMoves(pass int, began time.Time, clocks time.Duration) *Moves {
 	return &Moves{
 		prefix: fmt.Sprintf(`,"pass":%d,"target":`, pass),
@@ -49,9 +49,9 @@ func (m *Moves) Before() bool { return m.before }
 // Add adds a write.
 func (m *Moves) Add(r rotate.Record) { m.add(r.At, appendChange(nil, &r)) }
 
-// learn adds a plain line. Lines that are no writes of the pass are ignored. It does not parse the
-// whole line, because a log has many. A quote within a string is escaped, so the names of members
-// are found nowhere else.
+// learn adds a plain line. It ignores lines that are not writes of the pass. It does not parse the
+// whole line, because a log has many lines. Quotes in strings are escaped, so the text of a string
+// cannot look like the name of a member.
 func (m *Moves) learn(text []byte) {
 	if m == nil {
 		return

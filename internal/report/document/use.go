@@ -34,8 +34,8 @@ type KeyUse struct {
 type Material struct {
 	ID    string `json:"id"`
 	State string `json:"state"`
-	// From is since when the key encrypts, or encrypted, with this material. It is zero if it is
-	// not known. AgeDays is the number of whole days from then until AWS was asked.
+	// From is the time from which the key used this material to encrypt. It is zero if it is not
+	// known. AgeDays is the number of whole days from then until AWS was asked.
 	From    time.Time `json:"from,omitzero"`
 	AgeDays int       `json:"age_days"`
 }
@@ -52,7 +52,8 @@ const (
 	Deactivated   NISTState = "deactivated"
 )
 
-// quietTime is how long no other caller must have used an enabled key for it to be deactivated.
+// quietTime is the minimum time without a use by another caller after which an enabled key is
+// deactivated.
 const quietTime = 24 * time.Hour
 
 // Name returns the alias of the key in the job file, or its ARN.
@@ -63,7 +64,7 @@ func (k KeyUse) Name() string {
 	return k.ARN
 }
 
-// setKeyUse sets the use of the source keys. A nil result is of a command that did not ask AWS.
+// setKeyUse sets the use of the source keys. found is nil if the command did not ask AWS.
 func (d *Document) setKeyUse(found *watch.Result) {
 	if found == nil {
 		return
