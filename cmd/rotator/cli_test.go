@@ -10,12 +10,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -39,13 +42,42 @@ import (
 	"rotator/internal/report/document"
 )
 
-// TestMain runs the test binary as rotator itself, for scripts and for tests that kill it.
+// TestMain builds the program, for scripts and for tests that start and kill it: os.Args[0] is
+// then its path, and rotator is the first program of this name in PATH. It starts faster than
+// the test binary, which the tests start about 2,000 times.
 func TestMain(m *testing.M) {
-	if os.Getenv("ROTATOR_TEST_RUN") == "1" {
-		main()
-	}
 	waitInParallel()
-	testscript.Main(m, map[string]func(){"rotator": main})
+	collectLess()
+	dir, err := os.MkdirTemp("", "rotator-program")
+	if err == nil {
+		err = build(filepath.Join(dir, "rotator"))
+	}
+	if err != nil {
+		log.Fatalf("build rotator for the tests: %v", err)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(dir) // the directory is temporary
+	os.Exit(code)
+}
+
+// build builds the program and makes it the one that the tests start.
+func build(path string) error {
+	args := []string{"build", "-buildvcs=false", "-o", path}
+	if raceEnabled {
+		args = append(args, "-race")
+	}
+	if out, err := exec.Command("go", append(args, ".")...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	os.Args[0] = path
+	return os.Setenv("PATH", filepath.Dir(path)+string(os.PathListSeparator)+os.Getenv("PATH"))
+}
+
+// collectLess makes garbage collections of the test binary rarer. The fake services of all tests
+// that run in parallel allocate much, and their heap is small.
+func collectLess() {
+	debug.SetGCPercent(400)
+	debug.SetMemoryLimit(2 << 30)
 }
 
 // waitInParallel raises the default of -parallel. The tests of this package start processes and

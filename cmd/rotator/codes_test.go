@@ -3,7 +3,6 @@ package main
 import (
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -136,15 +135,10 @@ func unknownField(t *testing.T, w *harness.Env) *harness.Process {
 	return w.Command("run").Begin(t)
 }
 
-// TestExitCodes: the program, built as users build it, exits with each code of the table in
-// docs/exit-codes.md, and the table has no other codes.
+// TestExitCodes: the program, built as users build it (TestMain), exits with each code of the
+// table in docs/exit-codes.md, and the table has no other codes.
 func TestExitCodes(t *testing.T) {
 	t.Parallel()
-	binary := filepath.Join(t.TempDir(), "rotator")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, ".").
-		CombinedOutput(); err != nil {
-		t.Fatalf("build the program: %v\n%s", err, out)
-	}
 	cases, documented := codeCases(), documentedCodes(t)
 	if got := declaredCodes(t); !slices.Equal(got, documented) {
 		t.Errorf("exit.go has the codes %v, but docs/exit-codes.md has %v", got, documented)
@@ -155,7 +149,7 @@ func TestExitCodes(t *testing.T) {
 	for code, start := range cases {
 		t.Run(strconv.Itoa(code), func(t *testing.T) {
 			t.Parallel()
-			w := harness.Start(t, harness.Config{Command: []string{binary}, MaxOutage: "20s",
+			w := harness.Start(t, harness.Config{MaxOutage: "20s",
 				Items: map[harness.Kind]int{harness.Ordinary: 1}, Objects: map[harness.Kind]int{}})
 			if r := start(t, w).End(t); r.Code != code {
 				t.Errorf("want exit code %d: %s", code, r)

@@ -262,7 +262,7 @@ func (b *combination) command(
 ) (cmd *exec.Cmd, out, log *bytes.Buffer) {
 	cmd = exec.CommandContext(t.Context(), os.Args[0], append(args, "-f", "job.yaml")...)
 	cmd.Dir = b.dir
-	cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")
+	cmd.Env = append(os.Environ(), b.server.AWSEnv()...)
 	out, log = &bytes.Buffer{}, &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, log
 	return cmd, out, log

@@ -34,7 +34,7 @@ func TestContextAdded(t *testing.T) {
 			"name,key,value\ndb/password,env,prod\ndb/password,role,db\nplain,,\n"+contexts)
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "retry", "-f", "job.yaml", "-o", "json")
 		cmd.Dir = b.dir
-		cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")
+		cmd.Env = append(os.Environ(), b.server.AWSEnv()...)
 		var log bytes.Buffer
 		cmd.Stderr = &log
 		out, _ := cmd.Output()
@@ -74,7 +74,7 @@ func TestContextFileIsReadOnce(t *testing.T) {
 	defer proxy.Close()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "audit", "-f", "job.yaml", "-o", "json")
 	cmd.Dir = b.dir
-	cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1",
+	cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...),
 		"AWS_ENDPOINT_URL="+proxy.URL)
 	var log strings.Builder
 	cmd.Stderr = &log

@@ -126,14 +126,14 @@ func (b *crashBench) fill(t *testing.T, first, end int) {
 	}
 }
 
-// command returns rotator as a child process: this test binary, see TestMain.
+// command returns rotator as a child process, see TestMain.
 func (b *crashBench) command(
 	ctx context.Context,
 	args ...string,
 ) (*exec.Cmd, *bytes.Buffer, *bytes.Buffer) {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Dir = b.dir
-	cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")
+	cmd.Env = append(os.Environ(), b.server.AWSEnv()...)
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	return cmd, &out, &log

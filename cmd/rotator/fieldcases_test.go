@@ -180,7 +180,7 @@ func (b *fieldBench) command(
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], name, "-f", "job.yaml", "-o", "json")
 	cmd.Dir = dir
-	cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")
+	cmd.Env = append(os.Environ(), b.server.AWSEnv()...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, _ := cmd.Output()

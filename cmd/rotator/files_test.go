@@ -135,7 +135,7 @@ func (v *vault) content() map[string]string {
 func (v *vault) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0], append(args, "-f", "job.yaml")...)
 	cmd.Dir = v.dir
-	cmd.Env = append(append(os.Environ(), "ROTATOR_TEST_RUN=1"), v.server.AWSEnv()...)
+	cmd.Env = append(os.Environ(), v.server.AWSEnv()...)
 	return cmd
 }
 

@@ -381,7 +381,7 @@ func command(t *testing.T, env []string, args ...string) (code int, out, errs st
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
-	cmd.Env = slices.Concat(os.Environ(), env, []string{"ROTATOR_TEST_RUN=1"})
+	cmd.Env = slices.Concat(os.Environ(), env)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {

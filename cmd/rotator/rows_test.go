@@ -505,7 +505,7 @@ func (b *rowBench) run(t *testing.T) (s report.Summary) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "run", "-f", "job.yaml", "-o", "json")
 	cmd.Dir = b.dir
-	cmd.Env = append(append(os.Environ(), b.server.AWSEnv()...), "ROTATOR_TEST_RUN=1")
+	cmd.Env = append(os.Environ(), b.server.AWSEnv()...)
 	var log strings.Builder
 	cmd.Stderr = &log
 	out, _ := cmd.Output()

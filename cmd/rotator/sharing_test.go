@@ -325,7 +325,7 @@ func (s *sharingBench) startCommand(t *testing.T, n int, args ...string) sharer 
 	cmd := exec.CommandContext(t.Context(), os.Args[0], append(args, "-o", "json")...)
 	cmd.Dir = s.dir
 	cmd.Env = slices.Concat(os.Environ(), s.server.AWSEnv(),
-		[]string{"ROTATOR_TEST_RUN=1", "AWS_ACCESS_KEY_ID=" + runKey(n)})
+		[]string{"AWS_ACCESS_KEY_ID=" + runKey(n)})
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := cmd.Start(); err != nil {

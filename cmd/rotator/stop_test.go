@@ -249,7 +249,6 @@ func TestHangupIsIgnoredUnderNohup(t *testing.T) {
 	t.Parallel()
 	c := fewer()
 	c.Command = []string{"sh", "-c", `trap "" HUP; exec "$0" "$@"`, os.Args[0]}
-	c.Env = []string{"ROTATOR_TEST_RUN=1"}
 	c.Rate = 50
 	w := newTrial(t, c)
 	p := runs(w).Begin(t)

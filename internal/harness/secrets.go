@@ -66,7 +66,8 @@ func (s *secrets) addBlob(what string, blob []byte) {
 }
 
 func (s *secrets) addEncodings(what string, blob bool, secret []byte, skip int) {
-	data := secret[skip:min(len(secret), skip+4*pieceLen)]
+	// A piece is the beginning of a form, and each form has at least one character a byte.
+	data := secret[skip:min(len(secret), skip+2*pieceLen)]
 	decimal := strings.Trim(fmt.Sprint(data), "[]")
 	forms := []string{
 		string(data), hex.EncodeToString(data), strings.ToUpper(hex.EncodeToString(data)),

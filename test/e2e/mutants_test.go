@@ -654,6 +654,8 @@ func testIn(dir string, args []string) (string, error) {
 func goIn(dir string, args ...string) (string, error) {
 	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
+	// The tests of cmd/rotator build the program, which must use the same build cache.
+	cmd.Env = append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" -trimpath")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
