@@ -288,7 +288,7 @@ func describeAccept(field string) string {
 func describeGone(field string) string {
 	switch field {
 	case "":
-		return "Gone states that data which an earlier version of the job file named needs no source key."
+		return "Gone names data of an earlier version of the job file that no longer needs a source key."
 	case "Target":
 		return "Name that the target had. It can still be the name of a target that is narrower now. Required."
 	case "Since":

@@ -419,7 +419,7 @@ type Accept struct {
 	Because string `yaml:"because" jsonschema:"required,minLength=1,maxLength=500"`
 }
 
-// Gone states that data which an earlier version of the job file named needs no source key.
+// Gone names data of an earlier version of the job file that no longer needs a source key.
 type Gone struct {
 	// Name that the target had. It can still be the name of a target that is narrower now.
 	// Required.

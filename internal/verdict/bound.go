@@ -87,13 +87,13 @@ func (s *Sample) Sentence(fromKMS, fromHeader int64) string {
 	of := count(s.Population, "slot")
 	if both := s.Population - fromHeader; both > 0 {
 		// Their header had named a key before KMS did.
-		of += fmt.Sprintf(", which include %s that KMS named,", plural.Digits(both))
+		of += fmt.Sprintf(" (including %s that KMS named)", plural.Digits(both))
 	}
 	if s.Checked == s.Population {
 		return text + " The headers of " + of + " were compared with KMS, and all agreed."
 	}
-	return text + fmt.Sprintf(" Of the headers of %s %s were drawn at random and compared with "+
-		"KMS, and all agreed: with 95%% confidence at most %s (%s%%) %s under another key than "+
+	return text + fmt.Sprintf(" Of the headers of %s, %s were drawn at random and compared with "+
+		"KMS, and all agreed. With 95%% confidence, at most %s (%s%%) %s under another key than "+
 		"their header says.", of, plural.Digits(s.Checked), plural.Digits(*s.AtMostWrong),
 		percent(float64(*s.AtMostWrong)/float64(s.Population)),
 		plural.Form(*s.AtMostWrong, "is", "are"))

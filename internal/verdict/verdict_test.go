@@ -494,8 +494,8 @@ func TestWhy(t *testing.T) {
 			"Failed slots whose ciphertext header identifies another key: 5.",
 			`1 failed slot is waived: customers {"id":{"S":"7"}} ssn (test row; by j.doe).`,
 			"KMS named the key of 342 slots, and headers that of the other 21,658. Of the " +
-				"headers of 21,658 slots 1,000 were drawn at random and compared with KMS, " +
-				"and all agreed: with 95% confidence at most 63 (0.29%) are under another " +
+				"headers of 21,658 slots, 1,000 were drawn at random and compared with KMS, " +
+				"and all agreed. With 95% confidence, at most 63 (0.29%) are under another " +
 				"key than their header says.",
 			"Values that were stored after that time are not covered.",
 			"Attributes that the job does not use were not searched: 9 rows.",
@@ -508,7 +508,7 @@ func TestWhy(t *testing.T) {
 			p.Samples = []Part{{21_997, 21_997, 0}}
 		}, []string{
 			"KMS named the key of 45 slots, and headers that of the other 21,955. The headers of " +
-				"21,997 slots, which include 42 that KMS named, were compared with KMS, and all " +
+				"21,997 slots (including 42 that KMS named) were compared with KMS, and all " +
 				"agreed.",
 			"Values that were stored after that time are not covered.",
 		}},

@@ -148,8 +148,8 @@ func (d *Document) nistState(k KeyUse) (NISTState, string) {
 	case d.Status != report.Complete:
 		return Active, "The key is enabled, and the pass did not read all targets."
 	case quiet < quietTime:
-		return Active, "The key is enabled, and it is not known to have been without use by " +
-			"other callers for a day."
+		return Active, "The key is enabled, and it is not proven that no other caller used " +
+			"it for a day."
 	}
 	return Deactivated, fmt.Sprintf("No ciphertext was found under the key, and no other caller "+
 		"is known to have used it for %s.", plural.Count(int64(quiet.Hours()/24), "day"))
