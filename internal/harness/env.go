@@ -114,8 +114,9 @@ type Config struct {
 	Memory bool
 
 	// Command is the command line that runs rotator. Env has more environment variables for it.
-	// The default is the running test binary with ROTATOR_TEST_RUN=1. TestMain of this binary
-	// must run rotator if the variable is set.
+	// The default is os.Args[0] with ROTATOR_TEST_RUN=1: the program, if TestMain has built it
+	// and set os.Args[0], otherwise the test binary, whose TestMain must run rotator if the
+	// variable is set.
 	Command []string
 	Env     []string
 }
