@@ -225,8 +225,17 @@ func (t Target) Check() error {
 				k.Unreadable, k.ByHeader)
 		}
 	}
-	for _, n := range t.Origins {
-		failed += n
+	for origin, n := range t.Origins {
+		if failed += n; n < 0 {
+			return fmt.Errorf("%d failed slots have the origin %s", n, origin)
+		}
+	}
+	for _, counts := range []map[string]int64{t.Versions, t.VersionOrigins} {
+		for name, n := range counts {
+			if n < 0 {
+				return fmt.Errorf("%d old versions have the key or origin %s", n, name)
+			}
+		}
 	}
 	switch {
 	case under > s.Seen:

@@ -631,3 +631,18 @@ func TestDeletion(t *testing.T) {
 		}
 	}
 }
+
+// TestNegativeCounts: a negative count, which could hide a positive one, is refused.
+func TestNegativeCounts(t *testing.T) {
+	t.Parallel()
+	for name, target := range map[string]Target{
+		"origin": {Slots: Slots{Seen: 3, Failed: 3},
+			Origins: map[string]int64{OriginUnknown: -3, OriginNone: 3}},
+		"version":        {Versions: map[string]int64{"key": -1}},
+		"version origin": {VersionOrigins: map[string]int64{OriginUnknown: -1}},
+	} {
+		if target.Check() == nil {
+			t.Errorf("%s: %+v is accepted", name, target)
+		}
+	}
+}
