@@ -132,6 +132,9 @@ func (s *state) uploadSibling(
 	if exists, err := auditlog.Exists(path); err != nil || !exists {
 		return nil, err
 	}
+	if id, ok := auditlog.AllClosed(path, job); ok {
+		return s.uploads.Upload(ctx, path, id)
+	}
 	log, err := auditlog.Open(path, job)
 	if errors.Is(err, auditlog.ErrBusy) || auditlog.IsForeign(err) {
 		return nil, nil

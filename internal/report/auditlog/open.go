@@ -153,18 +153,45 @@ func (l *Log) resume() error {
 // firstID returns the id of the log at path, whose open segment is in file, or "".
 func firstID(path string, file io.ReaderAt, b beginning) string {
 	if b.number == 1 {
-		return idOf(io.NewSectionReader(file, 0, b.size))
+		id, _ := idOf(io.NewSectionReader(file, 0, b.size))
+		return id
 	}
+	id, _ := idInClosed(path)
+	return id
+}
+
+// AllClosed returns the id of the log of a job at path, if all its lines are in closed segments and
+// no process has it open. Otherwise ok is false. It reads only the first line of the log.
+func AllClosed(path, job string) (id string, ok bool) {
+	file, err := openRegular(path, os.O_RDWR)
+	if err != nil {
+		return "", false
+	}
+	defer func() { _ = file.Close() }()
+	if lock(file) != nil {
+		return "", false
+	}
+	info, err := file.Stat()
+	if err != nil || info.Size() > 0 {
+		return "", false
+	}
+	id, of := idInClosed(path)
+	return id, id != "" && of == job
+}
+
+// idInClosed is idOf for the first closed segment of the log at path.
+func idInClosed(path string) (id, job string) {
 	closed, err := closedSegment(path, 1).open()
 	if err != nil {
-		return ""
+		return "", ""
 	}
 	defer func() { _ = closed.Close() }()
 	return idOf(closed)
 }
 
-// idOf returns the id of a log from its first segment, or "" if its first line cannot be read.
-func idOf(first io.Reader) (id string) {
+// idOf returns the id and the job of a log from its first segment. The id is "" if its first line
+// cannot be read.
+func idOf(first io.Reader) (id, job string) {
 	r := newReader(newChain(0, genesis), func(_ int64, text []byte) error {
 		if id == "" {
 			id = string(hashOf(text)[:idLength])
@@ -172,7 +199,7 @@ func idOf(first io.Reader) (id string) {
 		return errNotRecord // to read no further
 	})
 	_, _ = r.read(first)
-	return id
+	return id, r.job
 }
 
 // asEvidence is the advice for a log that cannot be continued.

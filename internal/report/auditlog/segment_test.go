@@ -665,3 +665,34 @@ func TestEachChangedByte(t *testing.T) {
 		text[at] = right
 	}
 }
+
+// TestAllClosed: the id of a log is known without reading the log, if no process has it open and
+// its open segment is empty.
+func TestAllClosed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "audit.jsonl")
+	check := func(what, job, want string) {
+		t.Helper()
+		if id, ok := AllClosed(path, job); ok != (want != "") || ok && id != want {
+			t.Errorf("%s: %q, %t, want %q", what, id, ok, want)
+		}
+	}
+	check("no log", "job", "")
+	write(t, path, 0, 2)
+	check("an open segment", "job", "")
+	log, err := Open(path, "job")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := log.CloseSegment(); err != nil {
+		t.Fatal(err)
+	}
+	id := log.ID()
+	check("in use", "job", "")
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	check("closed", "job", id)
+	check("of another job", "other", "")
+	write(t, path, 9, 1)
+	check("a second segment is open", "job", "")
+}

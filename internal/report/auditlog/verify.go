@@ -236,16 +236,16 @@ func Exists(path string) (bool, error) {
 
 // IDOf returns the id of the log at path, or "" if its first line cannot be read.
 func IDOf(path string) string {
-	if first, err := closedSegment(path, 1).open(); err == nil {
-		defer func() { _ = first.Close() }()
-		return idOf(first)
+	if id, _ := idInClosed(path); id != "" {
+		return id
 	}
 	open, err := openRegular(path, os.O_RDONLY)
 	if err != nil {
 		return ""
 	}
 	defer func() { _ = open.Close() }()
-	return idOf(open)
+	id, _ := idOf(open)
+	return id
 }
 
 // Export writes the plain lines of the log at path. If path is a closed segment, only its
