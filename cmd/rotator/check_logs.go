@@ -127,6 +127,11 @@ func (k *logCheck) logged() report.Logged {
 		Slots:  k.moves.Slots(),
 		Before: k.moves.Before(),
 	}
+	if k.moves.Full() {
+		l.Writes, l.Slots = k.moves.Most, k.moves.Most // at least
+		l.Missing = fmt.Sprintf("they have more than %s, and no more are compared",
+			plural.Count(k.moves.Most, "write"))
+	}
 	for _, log := range k.logs {
 		if log.last.ID == "" {
 			l.Missing = "an earlier version of rotator worked on the pass, and did not record " +

@@ -13,28 +13,39 @@ import (
 )
 
 // Moves counts the slots that audit logs prove to be moved in one pass. The same line may be added
-// several times: a log can be here and uploaded. It keeps 16 bytes for each write, and compares
-// slots by a hash of 64 bits.
+// several times: a log can be here and uploaded. It compares writes and slots by hashes of 64 bits,
+// and keeps two hashes for each write.
 type Moves struct {
+	// Most is the maximum number of writes. It bounds the memory (Full).
+	Most int64
+
 	prefix        string // of the change of each line of the pass
 	from, began   time.Time
 	seed          maphash.Seed
 	writes, slots hashes
-	before        bool
+	before, full  bool
 	text          []byte // buffer
 }
+
+// mostMoves is the default of Moves.Most.
+const mostMoves = 4_000_000
 
 // NewMoves returns the counter of a pass that began at a time. clocks is the largest difference
 // between the clocks of two machines. Lines that are older than the beginning of the pass by more
 // than clocks do not count: they belong to a pass with the same number in a deleted checkpoint.
 func NewMoves(pass int, began time.Time, clocks time.Duration) *Moves {
 	return &Moves{
+		Most:   mostMoves,
 		prefix: fmt.Sprintf(`,"pass":%d,"target":`, pass),
 		from:   began.Add(-clocks),
 		began:  began,
 		seed:   maphash.MakeSeed(),
 	}
 }
+
+// Full reports whether the logs have more than Most writes. The numbers of writes and slots are
+// then not known.
+func (m *Moves) Full() bool { return m.full || m.writes.distinct() > m.Most }
 
 // Writes returns the number of writes. A slot that another writer changed can be moved again.
 func (m *Moves) Writes() int64 { return m.writes.distinct() }
@@ -74,7 +85,7 @@ func (m *Moves) learn(text []byte) {
 // add adds the members of a line from "pass".
 func (m *Moves) add(at time.Time, change []byte) {
 	change, ours := bytes.CutPrefix(change, []byte(m.prefix))
-	if !ours || at.Before(m.from) {
+	if !ours || m.full || at.Before(m.from) {
 		return
 	}
 	m.before = m.before || at.Before(m.began)
@@ -88,6 +99,9 @@ func (m *Moves) add(at time.Time, change []byte) {
 		m.slots.add(write)
 	} else {
 		m.slots.add(maphash.Bytes(m.seed, slot))
+	}
+	if int64(m.writes.unique) > m.Most {
+		m.full, m.writes, m.slots = true, hashes{}, hashes{}
 	}
 }
 

@@ -3,11 +3,13 @@ package auditlog
 import (
 	"errors"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"rotator/internal/rotate"
+	"rotator/internal/scan"
 )
 
 // TestMoves: writes and slots of one pass are counted once, however often and in whichever form
@@ -64,8 +66,32 @@ func TestMoves(t *testing.T) {
 		t.Errorf("%d writes of %d slots, older lines %v; want 8 of 7", moves.Writes(),
 			moves.Slots(), moves.Before())
 	}
+	if moves.Most = 8; moves.Full() {
+		t.Error("8 writes are more than 8")
+	}
+	if moves.Most = 7; !moves.Full() {
+		t.Error("8 writes are not more than 7")
+	}
 	moves.Add(with(func(r *rotate.Record) { r.At = r.At.Add(-time.Minute) }))
 	if !moves.Before() {
 		t.Error("a line from before the pass is not reported")
+	}
+}
+
+// TestMovesAreBounded: the memory for writes is bounded, also if a log contains more of them.
+func TestMovesAreBounded(t *testing.T) {
+	t.Parallel()
+	moves := NewMoves(1, record(10).At, time.Hour)
+	moves.Most = 1 << 17
+	for n := range int(4 * moves.Most) {
+		r := record(10)
+		r.Ref = scan.Ref(strconv.Itoa(n))
+		moves.Add(r)
+		if held := len(moves.writes.list) + len(moves.slots.list); held > int(5*moves.Most) {
+			t.Fatalf("%d hashes after %d writes", held, n+1)
+		}
+	}
+	if !moves.Full() || len(moves.writes.list) > 0 {
+		t.Errorf("full: %v, with %d hashes", moves.Full(), len(moves.writes.list))
 	}
 }
