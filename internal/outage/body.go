@@ -56,11 +56,12 @@ func (g *Gate) beginRead(giveUp func()) Attempt {
 // failedRead ends a Read with its error. It counts only if the Read was given up, because the
 // next request finds out whether the service responds.
 func (a Attempt) failedRead(err error) error {
-	if !a.gate.isGivenUp(a.pending) {
+	before, gaveUp := a.gate.givenUp(a.pending)
+	if !gaveUp {
 		a.finish(Nothing, err)
 		return err
 	}
-	err = &givenUpError{err}
+	err = &givenUpError{err: err, before: before}
 	a.finish(Unusable, err)
 	return &Error{Service: a.gate.service.name, Err: err}
 }

@@ -20,6 +20,7 @@ import (
 // Cause returns, in a few words, why a request got no usable response.
 func Cause(err error) string {
 	var (
+		cut     *givenUpError
 		dns     *net.DNSError
 		timeout interface{ Timeout() bool }
 		// unreadable is the error of a response that the SDK cannot decode.
@@ -30,6 +31,8 @@ func Cause(err error) string {
 	switch {
 	case err == nil:
 		return "no answer"
+	case errors.As(err, &cut) && cut.before != nil:
+		return Cause(cut.before)
 	case errors.As(err, &tooLong):
 		return tooLong.Error()
 	case errors.As(err, &foreign):

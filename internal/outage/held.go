@@ -2,6 +2,7 @@ package outage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -22,9 +23,15 @@ func (e *Error) RetryableError() bool { return true }
 
 // givenUpError is the error of a request that was given up during an outage. Its outcome is
 // unknown, as after a timeout.
-type givenUpError struct{ err error }
+type givenUpError struct {
+	err    error
+	before error // as in pending
+}
 
 func (e *givenUpError) Error() string {
+	if e.before != nil {
+		return fmt.Sprintf("given up during an outage (%s): %v", Cause(e.before), e.err)
+	}
 	return fmt.Sprintf("no answer in time, nor to any other request: %v", e.err)
 }
 
@@ -34,11 +41,14 @@ func (e *givenUpError) Temporary() bool { return true }
 
 var _ net.Error = (*givenUpError)(nil)
 
-// isGivenUp reports whether a request was given up.
-func (g *Gate) isGivenUp(p *pending) bool {
+// givenUp reports whether a request was given up. before is as in pending.
+func (g *Gate) givenUp(p *pending) (before error, gaveUp bool) {
 	g.monitor.mu.Lock()
 	defer g.monitor.mu.Unlock()
-	return p != nil && p.gaveUp
+	if p == nil {
+		return nil, false
+	}
+	return p.before, p.gaveUp
 }
 
 // requestsToGiveUp returns the functions that end the requests which must be given up. It must be
@@ -52,10 +62,23 @@ func (g *Gate) requestsToGiveUp(now time.Time) (giveUp []func()) {
 	for p := range g.pending {
 		if !p.gaveUp && !p.arriving(now) && (over || now.Sub(p.began) >= hopelessAfter) {
 			p.gaveUp = true
+			if now.Sub(p.began) < silentAfter {
+				p.before = g.lastCause()
+			}
 			giveUp = append(giveUp, p.giveUp)
 		}
 	}
 	return giveUp
+}
+
+// lastCause returns the last failure of the requests that were not cut short. It must be called
+// with Monitor.mu held.
+func (g *Gate) lastCause() error {
+	var cut *givenUpError
+	if errors.As(g.lastErr, &cut) && cut.before != nil {
+		return cut.before
+	}
+	return g.lastErr
 }
 
 // HeldError is the error of a request that was not sent because of an outage.

@@ -137,6 +137,9 @@ type pending struct {
 	began  time.Time // when it was sent, or a part of its response last arrived
 	giveUp func()
 	gaveUp bool // it was given up
+	// before is the last failure of other requests, if the request was given up before it could
+	// be called silent; else nil.
+	before error
 
 	arrived time.Time // when a read of its response last began or ended; zero before the first
 	reading bool      // a read of its response is in progress
@@ -263,8 +266,8 @@ func (a Attempt) End(err error) error {
 	if g == nil {
 		return err
 	}
-	if err != nil && g.isGivenUp(a.pending) {
-		err = &givenUpError{err}
+	if before, gaveUp := g.givenUp(a.pending); err != nil && gaveUp {
+		err = &givenUpError{err: err, before: before}
 	}
 	verdict := g.monitor.config.Judge(err)
 	if verdict == Throttled {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -538,6 +539,32 @@ func TestPatience(t *testing.T) {
 			t.Errorf("error %v after %v", err, took)
 		}
 		stop()
+	})
+}
+
+// TestCutAttemptIsNotSilence: the program gives up a young attempt because its patience has ended.
+// The cause is the failure of the attempts before, not silence.
+func TestCutAttemptIsNotSilence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, stop := newTestService(t, 0)
+		w.SetPatience(4 * time.Second)
+		gate := w.StrictGate("KMS at there", "")
+		w.set(func(string) (time.Duration, error) { return 0, syscall.ECONNREFUSED })
+		for time.Since(w.began) < 3500*time.Millisecond {
+			_ = w.send(gate, "")
+			time.Sleep(100 * time.Millisecond)
+		}
+		w.set(func(string) (time.Duration, error) { return time.Hour, nil })
+		var err error
+		for sent := 0; sent < 2; time.Sleep(100 * time.Millisecond) { // the second is cut too
+			if err = w.send(gate, ""); !errors.As(err, new(*HeldError)) {
+				sent++
+			}
+		}
+		stop()
+		if !errors.As(err, new(*givenUpError)) || Cause(err) != "connection refused" {
+			t.Errorf("%v: %s", err, Cause(err))
+		}
 	})
 }
 
