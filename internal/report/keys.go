@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +47,26 @@ const (
 	ReasonUnknownKey    = "unknown-key" // the key of failed slots is unknown
 	ReasonUnread        = "unread"      // slots could not be read, so no request was sent to KMS
 )
+
+// Check returns an error if the sentence does not fit the answer, or the answer the number of
+// slots.
+func (k SourceKey) Check() error {
+	phrases := map[string][]string{
+		Yes:             {" can be disabled. "},
+		No:              {" cannot be disabled. ", " stays in use: "},
+		AnswerNotProven: {" is not yet proven to be unused. "},
+	}[k.Answer]
+	said := func(phrase string) bool { return strings.Contains(k.Sentence, phrase) }
+	switch {
+	case phrases == nil:
+		return fmt.Errorf("answer: %q", k.Answer)
+	case !slices.ContainsFunc(phrases, said):
+		return fmt.Errorf("sentence: it does not fit the answer %q", k.Answer)
+	case k.Answer == Yes && k.Slots > 0:
+		return fmt.Errorf("answer: %q, but %d slots are under the key", k.Answer, k.Slots)
+	}
+	return nil
+}
 
 // keyFacts holds the facts on which the sentence about a key is based.
 type keyFacts struct {

@@ -158,7 +158,47 @@ func TestDecideKey(t *testing.T) {
 				!strings.Contains(got.Sentence, test.want) {
 				t.Errorf("%+v\nwant %s, %s, with %q", got, test.answer, test.reason, test.want)
 			}
+			if err := got.Check(); err != nil {
+				t.Errorf("%+v: %v", got, err)
+			}
 		})
+	}
+}
+
+// TestEachAnswerIsConsistent: Check accepts each statement about a key, with numbers from 0 to 2.
+func TestEachAnswerIsConsistent(t *testing.T) {
+	mode, answers := []Mode{ModeMove, ModeContext}, map[string]int{}
+	for n := range 1 << 10 {
+		bit := func(i int) int64 { return int64(n >> i & 1) }
+		under, unreadable, foreign := bit(0)+bit(1), bit(2), bit(3)
+		f := facts(func(f *keyFacts) {
+			f.mode, f.complete, f.doubtful = mode[bit(4)], bit(5) == 0, bit(6) == 1
+			f.filtered, f.unproven = bit(7), int(bit(8))
+			if bit(9) == 1 && bit(4) == 1 {
+				f.destination = f.key.ARN
+			}
+			f.counts = checkpoint.Counts{
+				Slots: checkpoint.SlotCounts{
+					Seen:      under + unreadable + foreign,
+					Remaining: under,
+					Failed:    unreadable,
+					Foreign:   foreign,
+				},
+				Keys: map[string]checkpoint.KeyCount{
+					oldKey: {Slots: under + unreadable, Unreadable: unreadable},
+				},
+			}
+			f.counts.AddOrigin(oldKey, unreadable)
+			f.byTarget[0].slots = under
+		})
+		got := decideKey(f)
+		answers[got.Answer]++
+		if err := got.Check(); err != nil {
+			t.Errorf("%+v: %v", got, err)
+		}
+	}
+	if len(answers) != 3 {
+		t.Errorf("answers: %v", answers)
 	}
 }
 

@@ -3,7 +3,6 @@ package document
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"rotator/internal/checkpoint"
@@ -42,20 +41,10 @@ func (d *Document) checkVerdicts() error {
 
 // checkAnswer checks the statement of the pass about a source key.
 func (d *Document) checkAnswer(k report.SourceKey) error {
-	phrases := map[string][]string{
-		report.Yes:             {" can be disabled. None of the "},
-		report.No:              {" cannot be disabled.", " stays in use"},
-		report.AnswerNotProven: {" is not yet proven to be unused."},
-	}[k.Answer]
-	said := func(phrase string) bool { return strings.Contains(k.Sentence, phrase) }
-	switch {
-	case phrases == nil:
-		return fmt.Errorf("answer: %q", k.Answer)
-	case !slices.ContainsFunc(phrases, said):
-		return fmt.Errorf("sentence: it does not fit the answer %q", k.Answer)
-	case k.Answer == report.Yes && k.Slots > 0:
-		return fmt.Errorf("answer: %q, but %d slots are under the key", k.Answer, k.Slots)
-	case d.Slots.Rotated == 0 && len(d.Parts) == 0 && k.Slots != d.after(k.Key):
+	if err := k.Check(); err != nil {
+		return err
+	}
+	if d.Slots.Rotated == 0 && len(d.Parts) == 0 && k.Slots != d.after(k.Key) {
 		return fmt.Errorf("slots: %d, but inventory has %d after the pass", k.Slots,
 			d.after(k.Key))
 	}
