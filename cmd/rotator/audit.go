@@ -114,6 +114,7 @@ type readFlags struct {
 	digestFlags
 	exceptions string // file of --exceptions, or ""
 	noStore    bool
+	asked      verdictFlags // watch and copies
 	command    *cobra.Command
 }
 
@@ -125,6 +126,8 @@ func (f *readFlags) addTo(cmd *cobra.Command) {
 		"write every failed or foreign slot to this file, one JSON object per line")
 	cmd.Flags().BoolVar(&f.noStore, "no-store", false,
 		"do not store the result in the checkpoint")
+	f.asked.pages = watchPages
+	f.asked.addQuestions(cmd.Flags())
 }
 
 // set returns the names of the flags that the user set.
@@ -161,7 +164,7 @@ func readOnlyPass(
 	if err != nil {
 		return nil, err
 	}
-	s.contents = digests
+	s.contents, s.asked = digests, flags.asked
 	if err := c.checkEvidence(ctx, job); err != nil {
 		c.logger.Warn("rotator run would stop: " + c.secrets.Text(c.headline(err)))
 	}
@@ -264,6 +267,7 @@ func (s *session) concludeReadOnly(ctx context.Context, p *pass) error {
 	}
 	s.noteSources()
 	s.keeper.keep(ctx, s, p)
+	s.askAWS(ctx)
 	s.judgeRead(ctx)
 	return s.writeDocument(ctx)
 }

@@ -146,7 +146,12 @@ func (s *session) writeDocument(ctx context.Context) error {
 	if err := s.summary.Check(); err != nil {
 		return &outcomeError{code: exitInternal, text: "bug: " + err.Error()}
 	}
-	in := document.Input{Now: time.Now(), Exceptions: s.found.listed}
+	in := document.Input{
+		Now:        time.Now(),
+		Exceptions: s.found.listed,
+		Copies:     s.asked.found,
+		Use:        s.asked.use,
+	}
 	if s.output == formText {
 		return s.printDocument(document.New(s.summary, in))
 	}

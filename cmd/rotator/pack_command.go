@@ -72,9 +72,8 @@ func (f *packFlags) addTo(flags *pflag.FlagSet) {
 		"replace addresses of items by salted digests, and leave out the audit logs")
 	flags.StringVar(&f.salt, "salt", "",
 		"file of the salt, made if it does not exist (default: the name of the pack with .salt)")
-	flags.BoolVar(&f.verdict.copies, "copies", false,
-		"ask AWS about copies of old ciphertexts, as rotator copies does")
-	f.verdict.addWatch(flags)
+	f.verdict.addQuestions(flags)
+	f.verdict.addPages(flags)
 	flags.DurationVar(&f.verdict.maxAge, "max-age", defaultMaxAge,
 		"how old the proof for an enabled key may be")
 	flags.StringVar(&f.verdict.waivers, "waivers", "",

@@ -37,10 +37,11 @@ type session struct {
 	// recordedTokens maps header tokens to keys, as learned by earlier runs of the
 	// pass or earlier passes of the job.
 	recordedTokens map[string]string
-	found          *exceptions // of a read-only pass; nil for others
-	keeper         *readKeeper // of a read-only pass; nil if it is not stored
-	contents       *contents   // of a read-only pass; nil without a content digest
-	disagreed      string      // how headers disagreed with KMS in a first, discarded read
+	found          *exceptions  // of a read-only pass; nil for others
+	keeper         *readKeeper  // of a read-only pass; nil if it is not stored
+	contents       *contents    // of a read-only pass; nil without a content digest
+	asked          verdictFlags // of a read-only pass: what AWS states about keys and copies
+	disagreed      string       // how headers disagreed with KMS in a first, discarded read
 	// stopsEarly holds the conditions under which an engine stops early, except those that
 	// need the engine.
 	stopsEarly rotate.Early

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"time"
@@ -28,7 +29,27 @@ const defaultMaxAge = 24 * time.Hour
 func (s *session) judge(h storedPasses, unread []string) {
 	in, own := inputOf(s.job), s.summary.VerdictPass()
 	in.Passes, in.Places, in.Unread = append(h.passes(own), own), s.places(), unread
-	s.summary.Judge(in, s.keyStates())
+	in.Copies = factsOfCopies(s.asked.found)
+	keys := s.keyStates()
+	watched, _ := s.asked.watched()
+	maps.Copy(keys, watched)
+	s.summary.Judge(in, keys)
+}
+
+// askAWS asks AWS about the use of the source keys and about copies of old ciphertexts, after a
+// complete pass with --watch or --copies. If AWS cannot be asked, it adds a note, because the
+// result of the pass must not be lost.
+func (s *session) askAWS(ctx context.Context) {
+	if s.summary.Status != report.Complete {
+		return
+	}
+	var err error
+	if s.asked, err = s.asked.ask(ctx, s.jobFlags, s.job); err != nil {
+		s.summary.Notes = append(s.summary.Notes, "AWS could not be asked about the source keys "+
+			"or about copies: "+s.secrets.Text(s.headline(err)))
+	}
+	_, unseen := s.asked.watched()
+	s.summary.Notes = append(s.summary.Notes, unseen...)
 }
 
 // judgeWritten sets the verdicts of the result of a run or a retry. What earlier passes left in
@@ -146,24 +167,29 @@ type verdictFlags struct {
 func (f *verdictFlags) addTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.gate, "verdict", false,
 		"print only the verdict on each source key, and exit with the code of the worst one")
-	f.addWatch(flags)
-	flags.BoolVar(&f.copies, "copies", false,
-		"ask AWS about copies of old ciphertexts, as rotator copies does")
+	f.addQuestions(flags)
+	f.addPages(flags)
 	flags.DurationVar(&f.maxAge, "max-age", defaultMaxAge,
 		"how old the proof for an enabled key may be")
 	flags.StringVar(&f.waivers, "waivers", "",
 		"CSV file with failed slots that do not block a verdict")
 }
 
-// addWatch adds the flags about the use of the source keys.
-func (f *verdictFlags) addWatch(flags *pflag.FlagSet) {
+// addQuestions adds the flags for what is asked of AWS.
+func (f *verdictFlags) addQuestions(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.watch, "watch", false,
 		"ask KMS and CloudTrail about the source keys, as rotator watch does")
+	flags.BoolVar(&f.copies, "copies", false,
+		"ask AWS about copies of old ciphertexts, as rotator copies does")
+}
+
+// addPages adds the flag for the limit of --watch.
+func (f *verdictFlags) addPages(flags *pflag.FlagSet) {
 	flags.IntVar(&f.pages, "pages", watchPages,
 		"with --watch: maximum number of pages to read from CloudTrail, each with up to 50 events")
 }
 
-// validateWatch checks the flags that addWatch adds.
+// validateWatch checks --watch and --pages.
 func (f *verdictFlags) validateWatch(flags *pflag.FlagSet) error {
 	if flags.Changed("pages") && !f.watch {
 		return usagef("--pages needs --watch: it limits what is read from CloudTrail")
