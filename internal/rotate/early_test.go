@@ -27,7 +27,8 @@ type firsts struct {
 	decided, warned int
 }
 
-// run decides the slots, in the order of their numbers, and returns the error of the run.
+// run decides the slots and returns the error of the run. Slots are numbered in the order in which
+// they are admitted.
 func (f *firsts) run(t *testing.T, most int) (stop error) {
 	t.Helper()
 	target := Target{Name: "t", StopAfter: []int{most}}
@@ -42,15 +43,13 @@ func (f *firsts) run(t *testing.T, most int) (stop error) {
 	e.resume([]checkpoint.State{{Target: "t", Counts: counts}})
 	var mu sync.Mutex
 	next := 0
-	take := func() (int, bool) {
+	take := func() bool {
 		mu.Lock()
 		defer mu.Unlock()
-		if next++; next > f.slots || stop != nil {
-			return 0, false
-		}
-		return next - 1, true
+		next++
+		return next <= f.slots && stop == nil
 	}
-	decide := func(i int) error {
+	decide := func() error {
 		first := e.firstSlotsOf("t", 0)
 		if !first.disabled.Load() {
 			if err := first.admit(t.Context()); err != nil {
@@ -59,6 +58,7 @@ func (f *firsts) run(t *testing.T, most int) (stop error) {
 			defer first.leave()
 		}
 		mu.Lock()
+		i := f.decided
 		f.decided++
 		mu.Unlock()
 		time.Sleep(f.duration(i))
@@ -67,8 +67,8 @@ func (f *firsts) run(t *testing.T, most int) (stop error) {
 	var all sync.WaitGroup
 	for range f.workers {
 		all.Go(func() {
-			for i, ok := take(); ok; i, ok = take() {
-				if err := decide(i); err != nil {
+			for take() {
+				if err := decide(); err != nil {
 					mu.Lock()
 					stop = err
 					mu.Unlock()
