@@ -22,8 +22,8 @@ type earlierPasses struct {
 	job     *config.Job
 	waivers []verdict.Waiver
 	known   storedPasses
-	read    checkpoint.ReadTargets // of the complete passes in known
-	unread  []string               // names of passes whose records cannot be read
+	read    checkpoint.Readings // of the complete passes in known
+	unread  []string            // names of passes whose records cannot be read
 }
 
 // withEarlier adds the earlier passes that a verdict needs to known. unread names those that cannot
@@ -52,7 +52,13 @@ func (e *earlierPasses) add(k storedPass) {
 		return
 	}
 	for _, t := range k.summary.Targets {
-		e.read.Add(t.Name, t.Location, t.Versions != nil)
+		e.read.Add(checkpoint.Reading{
+			Target:   t.Name,
+			Where:    t.Location,
+			Versions: t.Versions != nil,
+			Sources:  k.summary.Sources(),
+			Began:    k.pass.Started,
+		})
 	}
 }
 
@@ -110,12 +116,12 @@ func (e *earlierPasses) writing(ctx context.Context) error {
 	return nil
 }
 
+// isNewest reports whether no known pass has read the same at the same time or later.
+func (e *earlierPasses) isNewest(one checkpoint.Reading) bool { return !e.read.Has(one) }
+
 // addWriting adds a pass of runs, if it read a target that no newer pass has read.
 func (e *earlierPasses) addWriting(ctx context.Context, record checkpoint.Pass) error {
-	is := func(t checkpoint.PassTarget) bool {
-		return !e.read.Has(t.Name, t.Location, false)
-	}
-	if !slices.ContainsFunc(record.Targets, is) {
+	if !slices.ContainsFunc(record.Readings(), e.isNewest) {
 		return nil
 	}
 	k, err := keptPassOf(ctx, e.passes, record, e.job, e.waivers)
@@ -151,10 +157,7 @@ func (e *earlierPasses) reading(ctx context.Context) error {
 
 // addReading adds a read-only pass, if it read a target that no newer pass has read.
 func (e *earlierPasses) addReading(read checkpoint.ReadPass) error {
-	is := func(t checkpoint.ReadTarget) bool {
-		return !e.read.Has(t.Name, t.Location, t.Versions != nil)
-	}
-	if !slices.ContainsFunc(read.Targets, is) {
+	if !slices.ContainsFunc(read.Readings(), e.isNewest) {
 		return nil
 	}
 	k, err := readPassOf(read, e.job, e.waivers)

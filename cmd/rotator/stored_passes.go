@@ -236,7 +236,7 @@ func (h storedPasses) provenBy(s *report.Summary) storedPasses {
 	list := storedPasses{}
 	for _, k := range h {
 		if k.pass.Number == own.pass.Number && k.pass.ReadOnly == own.pass.ReadOnly {
-			own.pass.Exceptions = k.pass.Exceptions
+			own.pass.Exceptions, own.pass.OtherJob = k.pass.Exceptions, k.pass.OtherJob
 			continue
 		}
 		k.pass.Barred = true

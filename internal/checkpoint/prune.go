@@ -81,12 +81,12 @@ type Retained struct {
 	// replaced them, and what an interrupted Prune left.
 	Pruned *Pruned `json:"pruned,omitempty"`
 
-	id      string   // passes.ID or ReadPass.ID
-	entry   Entry    // its main record
-	rest    []string // ids of its other records
-	before  *LastPass
-	missing bool // it has no main record
-	targets []ReadTarget
+	id       string   // passes.ID or ReadPass.ID
+	entry    Entry    // its main record
+	rest     []string // ids of its other records
+	before   *LastPass
+	missing  bool // it has no main record
+	readings []Reading
 }
 
 // Retention is what the checkpoint of a job contains.
@@ -195,17 +195,15 @@ func (p *Passes) describe(ctx context.Context, item *Retained) error {
 		item.entry, err = p.fetchKept(ctx, p.passID(item.Number), "pass", &pass)
 		item.id, item.Status = pass.ID, pass.Status
 		item.Began, item.Ended = pass.Started, pass.Ended
-		for _, t := range pass.Targets {
-			item.targets = append(item.targets, ReadTarget{Name: t.Name, Location: t.Location})
-		}
+		item.readings = pass.Readings()
 	} else {
 		item.entry, err = p.fetchKept(ctx, p.readPassID(item.Number), "read-pass", &read)
 		item.id, item.Status, item.Began, item.Ended = read.ID, read.Status, read.Began, read.Ended
-		item.before, item.targets = read.LastPass, read.Targets
+		item.before = read.LastPass
 		if err == nil && read.Parts > 0 {
 			read, err = p.ReadPass(ctx, item.Number)
-			item.targets = read.Targets
 		}
+		item.readings = read.Readings()
 	}
 	pruned := (*PrunedError)(nil)
 	switch {
@@ -296,16 +294,16 @@ func decideTargets(items []Retained) {
 		return cmp.Or(b.Began.Compare(a.Began), cmp.Compare(b.Kind, a.Kind),
 			cmp.Compare(b.Number, a.Number))
 	})
-	var read ReadTargets
+	var read Readings
 	for _, item := range order {
-		for _, t := range item.targets {
-			if item.Kept == "" && !read.Has(t.Name, t.Location, t.Versions != nil) {
-				item.Kept = "no later pass read this data of target " + t.Name
+		for _, one := range item.readings {
+			if item.Kept == "" && !read.Has(one) {
+				item.Kept = "no later pass read this data of target " + one.Target
 			}
 		}
-		for _, t := range item.targets {
+		for _, one := range item.readings {
 			if item.Status == Finished {
-				read.Add(t.Name, t.Location, t.Versions != nil)
+				read.Add(one)
 			}
 		}
 	}

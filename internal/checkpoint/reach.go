@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Reach describes with which credentials a target is read, and which of its items and slots are
@@ -35,51 +37,108 @@ func ReachList(list []string) []string {
 	return []string{"sha256:" + hex.EncodeToString(sum[:])}
 }
 
-// ReadTargets is the set of the targets that complete passes have read. A target is the same only
-// if it is in the same place and the same of its items and slots are read, as far as the records
-// state it. The zero value is empty.
-type ReadTargets struct{ read map[string]bool }
+// Reading is what a pass read of a target.
+type Reading struct {
+	Target   string
+	Where    *Location // nil if it is unknown
+	Versions bool      // its old versions were read
+	// Sources are the source keys of the pass. There are none for source.any and in records of
+	// earlier versions.
+	Sources []Key
+	Began   time.Time // when the pass began
+}
 
-// Add adds a target. where is its location, or nil if it is unknown. versions is true if its old
-// versions were read.
-func (r *ReadTargets) Add(name string, where *Location, versions bool) {
-	if r.read == nil {
-		r.read = map[string]bool{}
+// Readings are what complete passes have read. Two of them are the same only if the target is in
+// the same place, and the same of its items and slots were read for the same source keys, as far
+// as the records state it. The zero value is empty.
+type Readings struct{ newest map[string]time.Time }
+
+// Add adds what a pass read.
+func (r *Readings) Add(one Reading) {
+	if r.newest == nil {
+		r.newest = map[string]time.Time{}
 	}
-	r.add(name, where, false)
-	if versions {
-		r.add(name, where, true)
+	r.add(one)
+	if one.Versions {
+		one.Versions = false
+		r.add(one)
 	}
 }
 
-// add adds a target also as records of earlier versions describe it.
-func (r *ReadTargets) add(name string, where *Location, versions bool) {
-	r.read[targetIdentity(name, nil, versions)] = true
-	if where != nil {
-		r.read[targetIdentity(name, where, versions)] = true
-		before := *where
-		before.Reach = nil
-		r.read[targetIdentity(name, &before, versions)] = true
+// add adds a reading also as records of earlier versions describe it.
+func (r *Readings) add(one Reading) {
+	for _, sources := range [][]Key{one.Sources, nil} {
+		one.Sources = sources
+		r.raise(one, nil)
+		if one.Where != nil {
+			before := *one.Where
+			before.Reach = nil
+			r.raise(one, one.Where)
+			r.raise(one, &before)
+		}
 	}
 }
 
-// Has reports whether the set contains a target.
-func (r *ReadTargets) Has(name string, where *Location, versions bool) bool {
-	return r.read[targetIdentity(name, where, versions)]
+func (r *Readings) raise(one Reading, where *Location) {
+	one.Where = where
+	id := one.identity()
+	if known, ok := r.newest[id]; !ok || one.Began.After(known) {
+		r.newest[id] = one.Began
+	}
 }
 
-// targetIdentity returns a text that identifies what of a target is read. The host does not matter,
-// because each container has another one.
-func targetIdentity(name string, where *Location, versions bool) string {
+// Has reports whether a pass that did not begin earlier has read the same.
+func (r *Readings) Has(one Reading) bool {
+	began, ok := r.newest[one.identity()]
+	return ok && !began.Before(one.Began)
+}
+
+// identity returns a text that identifies what was read. The host does not matter, because each
+// container has another one.
+func (r Reading) identity() string {
+	where := r.Where
 	if where != nil {
 		anyHost := *where
 		anyHost.Host = ""
 		where = &anyHost
 	}
+	var sources []string
+	for _, key := range r.Sources {
+		sources = append(sources, key.ARN)
+	}
+	slices.Sort(sources)
 	text, _ := json.Marshal(struct { // its types have no JSON errors
 		Name     string
 		Where    *Location
 		Versions bool
-	}{name, where, versions})
+		Sources  []string
+	}{r.Target, where, r.Versions, sources})
 	return string(text)
+}
+
+// Readings returns what the pass reads. Runs do not read old versions.
+func (p Pass) Readings() (list []Reading) {
+	for _, t := range p.Targets {
+		list = append(list, Reading{
+			Target:  t.Name,
+			Where:   t.Location,
+			Sources: p.Sources,
+			Began:   p.Started,
+		})
+	}
+	return list
+}
+
+// Readings returns what the read-only pass read.
+func (r ReadPass) Readings() (list []Reading) {
+	for _, t := range r.Targets {
+		list = append(list, Reading{
+			Target:   t.Name,
+			Where:    t.Location,
+			Versions: t.Versions != nil,
+			Sources:  r.Sources,
+			Began:    r.Began,
+		})
+	}
+	return list
 }

@@ -45,7 +45,7 @@ func TestPruneKeepsTargets(t *testing.T) {
 			targets := someTargets(r)
 			h.readOf(hour, status, targets)
 			for _, target := range targets {
-				id := targetIdentity(target.Name, target.Location, false)
+				id := Reading{Target: target.Name, Where: target.Location}.identity()
 				if status == Finished {
 					must[id] = nil
 				}
@@ -69,7 +69,7 @@ func TestPruneKeepsTargets(t *testing.T) {
 }
 
 // Two targets are the same only if the records do not show that different data was read.
-func TestReadTargets(t *testing.T) {
+func TestReadings(t *testing.T) {
 	where := func(change func(*Location)) *Location {
 		l := &Location{Kind: LocationFiles, Root: "data", Host: "a", Reach: &Reach{Path: "/data"}}
 		if change != nil {
@@ -77,11 +77,13 @@ func TestReadTargets(t *testing.T) {
 		}
 		return l
 	}
-	var read ReadTargets
-	if read.Has("t", nil, false) {
+	began := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	keys := []Key{{ARN: "b"}, {ARN: "a"}}
+	var read Readings
+	if read.Has(Reading{Target: "t"}) {
 		t.Error("an empty set has a target")
 	}
-	read.Add("t", where(nil), false)
+	read.Add(Reading{Target: "t", Where: where(nil), Sources: keys, Began: began})
 	for _, test := range []struct {
 		name     string
 		target   string
@@ -99,11 +101,29 @@ func TestReadTargets(t *testing.T) {
 			false},
 		{"old versions", "t", where(nil), true, false},
 	} {
-		if got := read.Has(test.target, test.where, test.versions); got != test.want {
+		one := Reading{Target: test.target, Where: test.where, Versions: test.versions,
+			Sources: []Key{{ARN: "a"}, {ARN: "b"}}, Began: began}
+		if got := read.Has(one); got != test.want {
 			t.Errorf("%s: %v", test.name, got)
 		}
+		one.Began = began.Add(time.Second)
+		if read.Has(one) {
+			t.Errorf("%s, read later: the set has it", test.name)
+		}
+		one.Began = time.Time{}
+		one.Sources = nil
+		if read.Has(one) != test.want {
+			t.Errorf("%s, by an earlier version: not %v", test.name, test.want)
+		}
+		one.Sources = keys[:1]
+		if read.Has(one) {
+			t.Errorf("%s, for other source keys: the set has it", test.name)
+		}
 	}
-	if read.Add("t", where(nil), true); !read.Has("t", where(nil), true) {
+	one := Reading{Target: "t", Where: where(nil), Versions: true, Sources: keys, Began: began}
+	read.Add(one)
+	one.Began = time.Time{}
+	if !read.Has(one) {
 		t.Error("old versions that were read are missing")
 	}
 }

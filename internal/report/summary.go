@@ -321,6 +321,9 @@ func staleKeyNote(n int64, first string) string {
 // are source keys.
 func (s *Summary) SetSources(keys []checkpoint.Key, any bool) { s.sources, s.any = keys, any }
 
+// Sources returns the source keys of the job; none with source.any.
+func (s *Summary) Sources() []checkpoint.Key { return s.sources }
+
 // ResolveTokens replaces header tokens by the ARNs that keyOf returns. It keeps a token if
 // keyOf returns "". It must be called after SetTargets.
 func (s *Summary) ResolveTokens(keyOf func(token string) string) {

@@ -316,6 +316,7 @@ type stale int
 const (
 	fresh stale = iota
 	staleRun
+	staleRead // a read-only pass was still reading when the proof began, and found something
 	staleAge
 	staleFuture
 	staleWorking
@@ -324,7 +325,7 @@ const (
 // maxSkew is how far a clock may be ahead of the others.
 const maxSkew = 5 * time.Minute
 
-// stale returns why the proof does not count any more, and the run that ended after it began.
+// stale returns why the proof does not count any more, and the pass that ended after it began.
 func (f *facts) stale() (stale, *Pass) {
 	if f.proof == nil {
 		return fresh, nil
@@ -333,6 +334,13 @@ func (f *facts) stale() (stale, *Pass) {
 		p := &f.Passes[i]
 		if p != f.proof && !p.ReadOnly && (p.Ended.IsZero() || p.Ended.After(f.proof.Started)) {
 			return staleRun, p
+		}
+	}
+	for i := range f.Passes {
+		p := &f.Passes[i]
+		overlaps := p.Started.Before(f.proof.Started) && p.Ended.After(f.proof.Started)
+		if p.ReadOnly && overlaps && f.counts[p].under > 0 {
+			return staleRead, p
 		}
 	}
 	began := f.proof.Started

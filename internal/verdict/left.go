@@ -43,7 +43,7 @@ func (d leftData) blocks() bool {
 // newest pass that read it to the end counts, and newer ones that stopped. passes are sorted, the
 // newest first.
 func (f *facts) findLeft(passes []*Pass) {
-	var newer []*Pass // that read all their targets to the end
+	var newer []*Pass // that read all their targets to the end for the key
 	for _, p := range passes {
 		if p == f.base {
 			continue
@@ -51,7 +51,7 @@ func (f *facts) findLeft(passes []*Pass) {
 		for i := range p.Targets {
 			f.addLeft(p, &p.Targets[i], newer)
 		}
-		if isRead(p) {
+		if isRead(p) && f.asked(p) {
 			newer = append(newer, p)
 		}
 	}
@@ -76,7 +76,8 @@ func (f *facts) addLeft(p *Pass, t *Target, newer []*Pass) {
 		waived = nil // only slots are waived
 	}
 	reads := func(q *Pass) bool {
-		return q.Started.After(p.Started) && q.reads(t, under) && q.readsVersions(t)
+		after := q.Started.After(p.Started) && !q.Started.Before(p.Ended)
+		return after && q.reads(t, under) && q.readsVersions(t)
 	}
 	if slices.ContainsFunc(newer, reads) || d.known()+d.mayBe() == 0 && !isRead(p) {
 		return

@@ -54,6 +54,16 @@ func audited(in *Input) *Target {
 	return &p.Targets[1]
 }
 
+// later adds a pass after the audit of audited that found nothing under the key in its targets.
+func later(in *Input, began time.Time) *Pass {
+	p := in.Passes[len(in.Passes)-1]
+	p.Number, p.Started, p.Ended = 8, began, began.Add(10*time.Minute)
+	p.Targets = slices.Clone(p.Targets)
+	empty(&p.Targets[1])
+	in.Passes = append(in.Passes, p)
+	return &in.Passes[len(in.Passes)-1]
+}
+
 // empty removes what is under the key from a target.
 func empty(t *Target) {
 	t.Slots = Slots{Seen: 10, Current: 10}
@@ -135,6 +145,19 @@ func decisionsLeftWhole() []decision {
 			empty(&p.Targets[1])
 			in.Passes = append(in.Passes, p)
 		}, Cannot, "left-behind", leftSentence("5 in orders (not in the job file now)")},
+		{"a removed target, and a pass with another source key", func(in *Input) {
+			audited(in)
+			later(in, at("07:30:00")).Sources = []string{newKey}
+		}, Cannot, "left-behind", leftSentence("5 in orders (not in the job file now)")},
+		{"a removed target, and a pass that began before the audit ended", func(in *Input) {
+			audited(in)
+			later(in, at("07:05:00"))
+		}, Cannot, "left-behind", leftSentence("5 in orders (not in the job file now)")},
+		{"a removed target, and a pass that read it again", func(in *Input) {
+			audited(in)
+			later(in, at("07:30:00"))
+		}, CanBeDisabled, "can-be-disabled", "alias/demo-old can be disabled. " + basis +
+			". Other uses of the key were not checked."},
 		{"another job file, and no pass of it", func(in *Input) {
 			audited(in)
 			in.Passes[0].OtherJob, in.Passes[1].OtherJob = true, true

@@ -296,6 +296,9 @@ func (f *facts) staleText() string {
 		return began + ", and " + run.Name() + " has not ended."
 	case why == staleRun:
 		return fmt.Sprintf("%s, before %s ended at %s.", began, run.Name(), stamp(run.Ended))
+	case why == staleRead:
+		return fmt.Sprintf("%s, before %s ended at %s, which found %s under this key.", began,
+			run.Name(), stamp(run.Ended), count(f.counts[run].under, "ciphertext"))
 	case why == staleWorking:
 		return began + ", and a run is working on the job now. What it does is not known until " +
 			"it has ended."

@@ -240,6 +240,14 @@ func decisionsOutdated() []decision {
 		{"a run has not ended", func(in *Input) { in.Passes[0].Ended = time.Time{} }, NotProven,
 			"stale", notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, and pass 1 " +
 				"has not ended."},
+		{"an audit ended later, and found ciphertexts", func(in *Input) {
+			p := Pass{Number: 4, ReadOnly: true, Command: "audit", Started: at("09:50:00"),
+				Ended: at("10:05:00"), Complete: true, Targets: []Target{found("customers", 9)}}
+			under(&p, 0, 3)
+			in.Passes = append(in.Passes, p)
+		}, NotProven, "stale", notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, " +
+			"before read-only pass 4 ended at 2026-11-29T10:05:00Z, which found 3 ciphertexts " +
+			"under this key."},
 		{"a run is working", func(in *Input) { in.Working = true }, NotProven, "stale",
 			notProvenText + "Read-only pass 1 began at 2026-11-29T10:00:00Z, and a run is " +
 				"working on the job now. What it does is not known until it has ended."},
