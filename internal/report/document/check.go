@@ -94,8 +94,19 @@ func (d *Document) checkInventory() error {
 	return nil
 }
 
-// checkTarget compares the figures of a target with its part of the inventory.
+// checkTarget compares the figures of the targets of one name with their part of the inventory.
+// Only merged reports can have several targets of one name.
 func (d *Document) checkTarget(t report.Target) error {
+	seen, slots := int64(0), map[string]int64{}
+	for _, same := range d.Targets {
+		if same.Name != t.Name {
+			continue
+		}
+		seen += same.Slots.Seen
+		for _, k := range same.Keys {
+			slots[k.Key] += k.Slots
+		}
+	}
 	found, after, keys := int64(0), int64(0), map[string]int64{}
 	for _, h := range d.Inventory {
 		name := h.Target
@@ -108,12 +119,13 @@ func (d *Document) checkTarget(t report.Target) error {
 		}
 	}
 	for _, sum := range []int64{found, after} {
-		if err := equal("slots", t.Slots.Seen, "inventory", sum); err != nil {
+		if err := equal("slots", seen, "inventory", sum); err != nil {
 			return err
 		}
 	}
 	for _, k := range t.Keys {
-		if err := equal("keys, slots of "+k.Key, k.Slots, "inventory", keys[k.Key]); err != nil {
+		if err := equal("keys, slots of "+k.Key, slots[k.Key], "inventory",
+			keys[k.Key]); err != nil {
 			return err
 		}
 	}

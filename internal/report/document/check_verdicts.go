@@ -61,7 +61,8 @@ func (d *Document) after(key string) (n int64) {
 	return n
 }
 
-// checkVerdict compares a verdict with the inventory and with the pass on which it rests.
+// checkVerdict compares a verdict with the inventory and with the pass on which it rests. Passes of
+// merged reports can have the same name and time; one of them must support the verdict.
 func (d *Document) checkVerdict(v verdict.Verdict) error {
 	if v.Exit != 0 {
 		return d.checkRemaining(v)
@@ -70,13 +71,28 @@ func (d *Document) checkVerdict(v verdict.Verdict) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(d.Passes, func(p Pass) bool {
-		return p.name() == basis.Pass && p.Began.Truncate(time.Second).Equal(basis.AsOf)
-	})
-	if i < 0 {
+	named := false
+	for i, p := range d.Passes {
+		if p.name() != basis.Pass || !p.Began.Truncate(time.Second).Equal(basis.AsOf) {
+			continue
+		}
+		unsupported := d.checkBasis(v, basis, i)
+		if unsupported == nil {
+			return nil
+		}
+		if !named {
+			named, err = true, unsupported
+		}
+	}
+	if !named {
 		return fmt.Errorf("sentence: it rests on %s of %s, which is not in passes", basis.Pass,
 			basis.AsOf.Format(time.RFC3339))
 	}
+	return err
+}
+
+// checkBasis compares a verdict with pass i.
+func (d *Document) checkBasis(v verdict.Verdict, basis verdict.Basis, i int) error {
 	p := d.Passes[i]
 	switch {
 	case p.Slots.Seen != basis.Slots:

@@ -37,6 +37,7 @@ func Merge(list []Saved) (*Document, error) {
 	if err := overlap(list); err != nil {
 		return nil, err
 	}
+	list = distinct(list)
 	d := emptyMerge(list)
 	for _, s := range list {
 		d.merge(s)
@@ -47,6 +48,27 @@ func Merge(list []Saved) (*Document, error) {
 	d.Converged = !slices.ContainsFunc(list, func(s Saved) bool { return !s.Document.Converged })
 	d.Convergence = fmt.Sprintf("all %d reports: %s", len(list), yesOrNo(d.Converged))
 	return d, nil
+}
+
+// distinct returns the reports with numbers after equal names of jobs, such as "payments (1)" and
+// "payments (2)". One job file can be used in several accounts.
+func distinct(list []Saved) []Saved {
+	total, n := map[string]int{}, map[string]int{}
+	for _, s := range list {
+		total[s.Document.Job]++
+	}
+	list = slices.Clone(list)
+	for i, s := range list {
+		job := s.Document.Job
+		if total[job] < 2 {
+			continue
+		}
+		n[job]++
+		numbered := *s.Document
+		numbered.Job = fmt.Sprintf("%s (%d)", job, n[job])
+		list[i].Document = &numbered
+	}
+	return list
 }
 
 func yesOrNo(yes bool) string {

@@ -91,6 +91,67 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// TestMergeEqualNames: reports of one job file that was used in two accounts are merged, also if
+// one of them was merged before. Their passes can have begun in the same second.
+func TestMergeEqualNames(t *testing.T) {
+	t.Parallel()
+	one, two := sample(), otherJob(0)
+	two.Job, two.Targets[0].Name = one.Job, "customers"
+	two.Passes[0].Kind, two.Passes[0].Number = one.Passes[3].Kind, one.Passes[3].Number
+	two.Passes[0].Began = one.Passes[3].Began
+	for i := range two.Inventory {
+		two.Inventory[i].Target = "customers"
+	}
+	a := document.Saved{File: "a.json", Document: one}
+	b := document.Saved{File: "b.json", Document: two}
+	for _, list := range [][]document.Saved{{a, b}, {b, a}} {
+		merged := mergedOf(t, list)
+		if merged.Job != "demo (1), demo (2)" || merged.Inventory[0].Job != "demo (1)" ||
+			merged.Parts[1].Job != "demo (2)" {
+			t.Errorf("job %s, inventory of %s", merged.Job, merged.Inventory[0].Job)
+		}
+		if v := verdictOn(t, merged, oldKey); v.Code != verdict.CanBeDisabled {
+			t.Errorf("the merged verdict is %s", v.Sentence)
+		}
+	}
+	if one.Job != "demo" || two.Job != "demo" {
+		t.Error("merging changed a part")
+	}
+	third := otherJob(0)
+	third.Targets[0].Location.Root = "/var/third"
+	before := mergedOf(t, []document.Saved{a, {File: "c.json", Document: third}})
+	mergedOf(t, []document.Saved{{File: "m.json", Document: before}, b})
+}
+
+// mergedOf returns a merged document that passes its checks after it was saved.
+func mergedOf(t *testing.T, list []document.Saved) *document.Document {
+	t.Helper()
+	merged, err := document.Merge(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := document.Read("m", strings.NewReader(string(jsonOf(t, merged)))); err != nil {
+		t.Errorf("%s and others: %v", list[0].File, err)
+	}
+	return merged
+}
+
+// TestMergedVerdictNeedsItsPass: one of the passes that began in the same second must support a
+// verdict. If none does, the merged report is refused.
+func TestMergedVerdictNeedsItsPass(t *testing.T) {
+	t.Parallel()
+	one, two := sample(), otherJob(0)
+	p := &two.Passes[0]
+	p.Kind, p.Number, p.Began = one.Passes[3].Kind, one.Passes[3].Number, one.Passes[3].Began
+	merged := mergedOf(t, []document.Saved{{File: "b", Document: two}, {File: "a", Document: one}})
+	for i := range merged.Passes {
+		merged.Passes[i].OtherJob = true
+	}
+	if err := merged.Check(); err == nil || !strings.Contains(err.Error(), "passes[3]") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 // TestWorstVerdict: a key that is a source key in several reports has the worst verdict of them.
 func TestWorstVerdict(t *testing.T) {
 	t.Parallel()
