@@ -137,14 +137,16 @@ func (f *packFlags) gather(
 			return p, signsWithSource(key)
 		}
 	}
+	if f.hashRefs {
+		if err := f.hash(&p); err != nil {
+			return p, err
+		}
+	}
 	if err := p.document.Check(); err != nil {
 		return p, &outcomeError{code: exitInternal, text: fmt.Sprintf(
 			"bug: the pack was not written: %v", err)}
 	}
-	if f.hashRefs {
-		return p, f.hash(&p)
-	}
-	if !f.noLogs {
+	if !f.noLogs && !f.hashRefs {
 		p.logs, err = c.logsForPack(ctx, passes, job, f.pass, &p.document.Notes)
 	}
 	return p, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"io/fs"
 	"net/http"
@@ -180,6 +181,43 @@ func TestEvidenceKilled(t *testing.T) {
 	}
 	b.rotator(t, exitDone, "evidence", "--out", "pack", "--sign", key)
 	b.checks(t, exitDone, "pack")
+}
+
+// TestEvidenceHashWords: --hash-refs makes a valid pack also if addresses are words or numbers that
+// occur in times, keys and sentences.
+func TestEvidenceHashWords(t *testing.T) {
+	t.Parallel()
+	b := newCrashBench(t, 0, 1000)
+	b.files(t, "raw")
+	b.edit(t, "root: .", "root: data")
+	b.put(t, "data/whole", b.blob(t, 0))
+	names := []string{"2026", "is", "None", "a", "arn", "ada@example.com"}
+	for _, name := range names {
+		b.put(t, "data/"+name, "not a ciphertext")
+	}
+	b.rotator(t, exitExceptions, "run")
+	b.rotator(t, exitExceptions, "evidence", "--out", "pack", "--hash-refs")
+	b.checks(t, exitExceptions, "pack")
+	rows, err := csv.NewReader(strings.NewReader(b.read(t, "pack/exceptions.csv"))).ReadAll()
+	if err != nil || len(rows) != len(names)+1 {
+		t.Fatalf("exceptions.csv: %v, %v", err, rows)
+	}
+	for _, row := range rows[1:] {
+		if !strings.HasPrefix(row[1], "hmac-sha256:") {
+			t.Errorf("exceptions.csv has the address %q", row[1])
+		}
+	}
+	files, err := os.ReadDir(filepath.Join(b.dir, "pack"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		text := b.read(t, "pack/"+file.Name())
+		if strings.Contains(text, "ada@example.com") ||
+			strings.Contains(text, `"ref": "`) && !strings.Contains(text, `"ref": "hmac-sha256:`) {
+			t.Errorf("%s contains an address", file.Name())
+		}
+	}
 }
 
 // TestEvidenceHashRefs: with --hash-refs, no file of a pack contains an address of an item, and the

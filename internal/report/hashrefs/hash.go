@@ -30,13 +30,15 @@ func (h *Hasher) Ref(ref string) string {
 
 // Entry returns an exception with a digest in place of its address.
 func (h *Hasher) Entry(e checkpoint.LedgerEntry) checkpoint.LedgerEntry {
-	e.Detail = h.replacer([]string{e.Ref})(e.Detail)
+	replace := h.replacer([]string{e.Ref})
+	e.Path, e.Detail = replace(e.Path), replace(e.Detail)
 	e.Ref = h.Ref(e.Ref)
 	return e
 }
 
 // Document returns a document without addresses: each member "ref" becomes a digest, and so does
-// each of these addresses and of further ones within other texts.
+// each of these addresses and of further ones within the texts that can name one. All other members
+// stay as they are, because an address can be any word or number.
 func (h *Hasher) Document(d *document.Document, further []string) (*document.Document, error) {
 	text, err := json.Marshal(d)
 	if err != nil {
@@ -49,18 +51,21 @@ func (h *Hasher) Document(d *document.Document, further []string) (*document.Doc
 		return nil, fmt.Errorf("read the report: %w", err)
 	}
 	refs := slices.Clone(further)
-	walk(tree, func(name, text string) string {
-		if name == "ref" {
+	walk(tree, member{}, func(m member, text string) string {
+		if m.name == "ref" {
 			refs = append(refs, text)
 		}
 		return text
 	})
 	replace := h.replacer(refs)
-	walk(tree, func(name, text string) string {
-		if name == "ref" {
+	walk(tree, member{}, func(m member, text string) string {
+		switch {
+		case m.name == "ref":
 			return h.Ref(text)
+		case m.namesRefs():
+			return replace(text)
 		}
-		return replace(text)
+		return text
 	})
 	if text, err = json.Marshal(tree); err != nil {
 		return nil, fmt.Errorf("format the report: %w", err)
@@ -72,25 +77,44 @@ func (h *Hasher) Document(d *document.Document, further []string) (*document.Doc
 	return hashed, nil
 }
 
-// walk replaces the texts in a JSON value by what edit returns for the name of the member, or "" in
-// a list, and the text.
-func walk(value any, edit func(name, text string) string) {
+// member is the name of a JSON member, and the name of the member that contains its object, or "".
+type member struct{ of, name string }
+
+// namesRefs reports whether the texts of the member can name an address.
+func (m member) namesRefs() bool {
+	switch m.name {
+	case "because", "cannot_see", "detail", "notes":
+		return true
+	case "path":
+		return m.of == "listed" || m.of == "examples" || m.of == "waived"
+	case "why":
+		return m.of == "verdicts"
+	case "reason", "by":
+		return m.of == "waived"
+	}
+	return false
+}
+
+// walk replaces the texts in the value of a JSON member by what edit returns for the member and the
+// text. An element of a list has the member of the list.
+func walk(value any, at member, edit func(m member, text string) string) {
 	switch v := value.(type) {
 	case map[string]any:
-		for name, member := range v {
-			if text, ok := member.(string); ok {
-				v[name] = edit(name, text)
+		for name, value := range v {
+			m := member{of: at.name, name: name}
+			if text, ok := value.(string); ok {
+				v[name] = edit(m, text)
 				continue
 			}
-			walk(member, edit)
+			walk(value, m, edit)
 		}
 	case []any:
 		for i, element := range v {
 			if text, ok := element.(string); ok {
-				v[i] = edit("", text)
+				v[i] = edit(at, text)
 				continue
 			}
-			walk(element, edit)
+			walk(element, at, edit)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package hashrefs
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,38 @@ func TestHashRefs(t *testing.T) {
 	}
 	if err := hashed.Check(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHashWords: an address that is a word or a number changes neither times, keys, codes nor
+// figures in sentences. The document stays valid, and each text that names the address is hashed.
+func TestHashWords(t *testing.T) {
+	t.Parallel()
+	h := New([]byte("salt"))
+	for _, ref := range []string{"2026", "is", "None", "a", "arn", "customers", "began", "1"} {
+		d := reporttest.Saved(t)
+		d.Exceptions.Listed[0].Ref, d.Exceptions.Listed[0].Detail = ref, "cannot read '"+ref+"'"
+		d.Notes = []string{"(customers " + ref + " ssn)"}
+		hashed, err := h.Document(d, nil)
+		if err != nil {
+			t.Errorf("%s: %v", ref, err)
+			continue
+		}
+		if err := hashed.Check(); err != nil {
+			t.Errorf("%s: %v", ref, err)
+		}
+		if got := hashed.Exceptions.Listed[0]; got.Ref != h.Ref(ref) ||
+			got.Detail != "cannot read '"+h.Ref(ref)+"'" {
+			t.Errorf("%s: %+v", ref, got)
+		}
+		if strings.Contains(hashed.Notes[0], " "+ref+" ") {
+			t.Errorf("%s: the note is %q", ref, hashed.Notes[0])
+		}
+		if hashed.Verdicts[0].Sentence != d.Verdicts[0].Sentence || hashed.AsOf != d.AsOf ||
+			!slices.Equal(hashed.Scope.LookedAt, d.Scope.LookedAt) ||
+			hashed.Exceptions.Listed[0].Key != d.Exceptions.Listed[0].Key {
+			t.Errorf("%s: another member changed: %s", ref, hashed.Verdicts[0].Sentence)
+		}
 	}
 }
 
