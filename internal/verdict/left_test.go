@@ -164,6 +164,14 @@ func decisionsLeftWhole() []decision {
 		}, Cannot, "left-behind", "alias/demo-old cannot be disabled. Read-only pass 1 did not " +
 			"read data that depends on it: read-only pass 7 left 5 in orders (not read by " +
 			"read-only pass 1)." + putBackText},
+		{"another job file, and a later pass moved ciphertexts", func(in *Input) {
+			in.Passes[0].OtherJob, in.Passes[1].OtherJob = true, true
+			p := partial()
+			p.Targets[0].Slots = Slots{Seen: 103, Current: 100, Rotated: 3}
+			p.Targets[0].Keys[oldKey] = KeySlots{Slots: 3, Moved: 3}
+			in.Passes = append(in.Passes, p)
+		}, Cannot, "again", "alias/demo-old cannot be disabled. Pass 2 found 3 ciphertexts under " +
+			"it after read-only pass 1 had left none there. A writer still uses the key."},
 		{"a removed target, and a deletion", func(in *Input) {
 			audited(in)
 			in.Key.State = StatePendingDeletion
