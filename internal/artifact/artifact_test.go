@@ -150,9 +150,9 @@ func changedFiles(t *testing.T, all map[string][][]byte, blob []byte) map[string
 	}
 }
 
-// TestKinds: files that rotator writes are recognised. Changed files, and files that contain a
-// ciphertext, are not.
-func TestKinds(t *testing.T) {
+// secretBlob returns a ciphertext of a symmetric key.
+func secretBlob(t *testing.T) []byte {
+	t.Helper()
 	kms := fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"})
 	key, err := kms.CreateKey(fakekms.Symmetric)
 	if err != nil {
@@ -162,6 +162,13 @@ func TestKinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return blob
+}
+
+// TestKinds: files that rotator writes are recognised. Changed files, and files that contain a
+// ciphertext, are not.
+func TestKinds(t *testing.T) {
+	blob := secretBlob(t)
 	all := writtenFiles(t)
 	for _, kind := range slices.Sorted(maps.Keys(all)) {
 		for i, body := range all[kind] {

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"rotator/internal/evidence/pack"
-	"rotator/internal/fakeaws/fakekms"
 	"rotator/internal/report/cbom"
 	"rotator/internal/report/document"
 	"rotator/internal/report/markdown"
@@ -76,15 +75,7 @@ func writtenForms(t *testing.T, d *document.Document) map[string]string {
 // any row. With a ciphertext in them, they are not.
 func TestForms(t *testing.T) {
 	t.Parallel()
-	kms := fakekms.New(fakekms.Config{Region: "us-east-1", Account: "111122223333"})
-	key, err := kms.CreateKey(fakekms.Symmetric)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blob, err := kms.Encrypt(key, []byte("secret"), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	blob := secretBlob(t)
 	full := savedDocument(t)
 	empty := *full
 	empty.Exceptions.Listed, empty.Copies, empty.KeyUse = nil, nil, nil

@@ -186,8 +186,8 @@ func testRunsSharePartitions(t *testing.T, runs int) {
 	if err != nil || totals["t"].Slots.Seen != partitions*pages {
 		t.Errorf("%d pages counted, %v, want %d", totals["t"].Slots.Seen, err, partitions*pages)
 	}
-	if done, err := passes.Done(t.Context(), pass); err != nil || !done {
-		t.Errorf("Done = %v, %v", done, err)
+	if records, err := passes.Records(t.Context(), pass); err != nil || !records.Done() {
+		t.Errorf("a partition of the pass is not done, %v", err)
 	}
 	for w := range runs {
 		if id := fmt.Sprintf("worker-%d", w); work.pages[id] < partitions*pages/runs/4 {
@@ -331,8 +331,8 @@ func testRestartAfterUnreadable(t *testing.T, id string, change func([]byte) []b
 	if err := openAll(t, passes); err != nil {
 		t.Errorf("records after the restart: %v", err)
 	}
-	if done, err := passes.Done(t.Context(), next); err != nil || !done {
-		t.Errorf("the new pass: done %v, %v", done, err)
+	if records, err := passes.Records(t.Context(), next); err != nil || !records.Done() {
+		t.Errorf("a partition of the new pass is not done, %v", err)
 	}
 	if !kept(store, id, broken) {
 		t.Errorf("the restart did not keep %s", id)

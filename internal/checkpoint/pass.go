@@ -574,12 +574,6 @@ func (p *Passes) Logs(ctx context.Context, pass Pass) ([]AuditLog, error) {
 	return records.Logs(), nil
 }
 
-// Done reports whether every partition of a pass is done, according to its records.
-func (p *Passes) Done(ctx context.Context, pass Pass) (bool, error) {
-	records, err := p.Records(ctx, pass)
-	return err == nil && records.Done(), err
-}
-
 // Progress returns the progress of a partition of a target. Targets and partitions are
 // counted from 0. The progress of a partition that was never saved is zero.
 func (p *Passes) Progress(ctx context.Context, number, target, partition int) (Progress, error) {

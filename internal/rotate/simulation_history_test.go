@@ -385,7 +385,7 @@ func (h *history) retryLedger(t *testing.T, name string) checkpoint.Pass {
 func (h *history) checkCounts(t *testing.T, pass checkpoint.Pass) checkpoint.Counts {
 	t.Helper()
 	passes := checkpoint.NewPasses(h.store, "job")
-	if done, err := passes.Done(t.Context(), pass); err != nil || !done {
+	if records, err := passes.Records(t.Context(), pass); err != nil || !records.Done() {
 		t.Errorf("pass %d is finished, but its partitions are not (%v)", pass.Number, err)
 	}
 	totals, err := passes.Totals(t.Context(), pass)
